@@ -1,0 +1,66 @@
+"""What an engine wants done: plain values that ``kernel/apply.py`` carries out.
+
+Actions are the only way from a decision back to the kernel. They hold no handles, so they can
+cross a process border, be logged, and be replayed on the in-memory kernel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class MapWrite:
+    """Write ``values[i]`` under ``keys[i]`` of the map, in one batch; shapes ``(n,)``."""
+
+    map: str
+    keys: NDArray[Any]
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MapDelete:
+    """Delete ``keys`` (shape ``(n,)``) of the map; a key that is not there is no error."""
+
+    map: str
+    keys: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class MapReplace:
+    """Make the map hold exactly these pairs: what else is in it is deleted after the write."""
+
+    map: str
+    keys: NDArray[Any]
+    values: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Put a new generation behind slot ``slot`` of a map-in-map, by one pointer.
+
+    ``value`` is one element of the inner map's value dtype (shape ``()`` or ``(1,)``). No packet
+    sees half of each generation.
+    """
+
+    map: str
+    slot: int
+    value: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Send SIGKILL to the process that has ``pid`` and started at ``start_ns`` (boot clock).
+
+    Raises on application when the pid belongs to another process by now: nothing is sent then.
+    """
+
+    pid: int
+    start_ns: int
+
+
+Action = MapWrite | MapDelete | MapReplace | Swap | Kill

@@ -1,0 +1,178 @@
+"""What a security domain is: its card, its engine, and the plan of a change.
+
+A domain is one folder under ``domains/``. Its ``__init__.py`` holds the card, ``DOMAIN``; all the
+rest of the agent (config keys, REST, CLI, store, metrics) is generic over cards, so that adding a
+domain is adding a folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ebpfsentinel.model.action import Action
+    from ebpfsentinel.model.alert import Alert
+    from ebpfsentinel.model.conditions import RuleLanguage
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the object cannot say of a program by itself.
+
+    ``order`` is its place in the chain of its hook (lower runs first; a hook's chain shares one
+    parse of the packet). ``instead_of`` names the program that this one stands in for when that one
+    does not load or attach: a step of a fallback ladder. ``optional`` programs may be missing.
+    """
+
+    name: str
+    order: int = 0
+    instead_of: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A list that users add to and remove from while the agent runs, such as firewall rules.
+
+    From it come ``GET/POST /api/v1/<domain>/<name>``, ``DELETE .../{key}``, the CLI verbs
+    ``<domain> list|add|delete``, the store that brings runtime items back after a restart, and the
+    audit trail. ``item`` is a msgspec Struct (what POST takes); ``key`` its identifying field;
+    ``singular`` the word in messages and error codes (``rule`` -> ``RULE_NOT_FOUND``).
+    ``columns`` are the CLI table's ``(heading, field)`` pairs.
+    """
+
+    name: str
+    item: type[msgspec.Struct]
+    key: str = "id"
+    singular: str = "rule"
+    columns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an engine may know of the machine when it plans, handed in as plain values.
+
+    ``interfaces`` maps names to slots 0..63; ``files`` holds the bytes of the files that the
+    card's ``files`` asked for, by path; ``own_pid`` is the agent, ``api_ports`` its listeners.
+    ``cpus`` is the number of possible CPUs. ``boot_offset_ns`` added to a boot-clock time gives
+    wall time.
+    """
+
+    interfaces: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    own_pid: int = 0
+    api_ports: tuple[int, ...] = ()
+    cpus: int = 1
+    boot_offset_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A change worked out whole, before anything is touched.
+
+    ``state`` is the engine's business; ``actions`` bring the kernel to it; ``memo`` (JSON-able) is
+    kept by the store and handed back to :meth:`Engine.recall` at the next start.
+    """
+
+    state: Any
+    actions: tuple[Action, ...] = ()
+    memo: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a batch led to. Both may be empty."""
+
+    alerts: Sequence[Alert] = ()
+    actions: Sequence[Action] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One Prometheus sample: ``kind`` is ``counter`` or ``gauge``; the name has no prefix and, for
+    counters, no ``_total``."""
+
+    name: str
+    kind: str
+    help: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class Engine(Protocol):
+    """The pure half of a domain: no I/O, no clock, no randomness, no threads.
+
+    A change is made in two steps, so that several domains change together or not at all:
+    :meth:`plan` works it out and may refuse (:class:`~ebpfsentinel.model.settings.SettingsError`);
+    after the kernel took the plan's actions, :meth:`commit` makes it the state.
+    """
+
+    def recall(self, memo: Mapping[str, Any]) -> None:
+        """Take back the memo of the last committed plan; called once, before the first plan."""
+
+    def plan(
+        self,
+        settings: Any,
+        runtime: Mapping[str, Sequence[msgspec.Struct]],
+        around: Surroundings,
+    ) -> Plan:
+        """Work out ``settings`` plus the ``runtime`` items of each collection."""
+
+    def commit(self, plan: Plan) -> None:
+        """The kernel has taken ``plan``: from now on it is what is in force."""
+
+    def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
+        """Judge the rows of a ring, an iterator or a polled map, called ``source``.
+
+        ``now_ns`` is wall time. Must not keep a reference to ``rows``.
+        """
+
+    def tick(self, now_ns: int) -> Outcome:
+        """Time has passed (called about once a second)."""
+
+    def items(self, collection: str) -> Sequence[msgspec.Struct]:
+        """All items in force, those of the settings and the system's own included."""
+
+    def status(self) -> dict[str, Any]:
+        """A JSON-able summary; ``rule_count`` where the domain has rules, and ``mode``."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """Samples of this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every engine is made with, so that a domain need not import another station."""
+
+    rules: RuleLanguage
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """The card of a domain: everything the rest of the agent needs to know of it.
+
+    ``name`` is also its settings section and API path. ``object`` is the path of its BPF object
+    inside the folder, its maps and rings are found there. ``polled`` maps are summed over CPUs and
+    fed to the engine like a ring, about once a second and before a view. ``files`` names the files
+    that the settings refer to. ``routes`` and ``commands`` name the functions (``module:attribute``,
+    imported only when used) that give extra Litestar handlers and click commands.
+    """
+
+    name: str
+    summary: str
+    settings: type[msgspec.Struct]
+    engine: Callable[[Tools], Engine]
+    object: str = ""
+    programs: tuple[Program, ...] = ()
+    polled: tuple[str, ...] = ()
+    collections: tuple[Collection, ...] = ()
+    files: Callable[[Any], Sequence[str]] = lambda _settings: ()
+    routes: str = ""
+    commands: str = ""

@@ -1,0 +1,165 @@
+"""The one door to privilege: the ``Kernel`` contract and the plain values that pass it.
+
+``ebpfsentinel.kernel.load.LinuxKernel`` is the real thing, ``ebpfsentinel.kernel.fake.FakeKernel``
+its in-memory twin; one contract suite runs against both. Map keys and values are numpy arrays
+whose dtypes come from the BTF of the loaded objects (see the generated ``events.py``).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ebpfsentinel.model.action import Action
+    from ebpfsentinel.model.domain import Domain
+
+
+class KernelError(Exception):
+    """The kernel refused; the text says what, where, and what to do about it."""
+
+
+class OnExit(enum.StrEnum):
+    """What becomes of enforcement when the agent ends: ``keep`` it pinned, or ``detach``."""
+
+    KEEP = "keep"
+    DETACH = "detach"
+
+
+class XdpMode(enum.StrEnum):
+    """Where XDP programs may run; ``auto`` is native, then generic, then TC."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    GENERIC = "generic"
+    OFFLOADED = "offloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStatus:
+    """One program as it is now: is it loaded, where is it attached, what does it cost.
+
+    ``run_ns`` and ``run_count`` are BPF run statistics (nanoseconds, runs) of the sampled windows.
+    ``reason`` says why a program is not loaded or runs a step down its fallback ladder.
+    """
+
+    name: str
+    domain: str
+    hook: str
+    loaded: bool
+    attached: tuple[str, ...] = ()
+    run_ns: int = 0
+    run_count: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A hook on an interface: ``how`` is ``native``, ``generic`` or ``tc``."""
+
+    interface: str
+    ifindex: int
+    how: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of every record of one ring.
+
+    Always ``seen == sent + sum(lost.values())``, and ``sent == delivered`` once the ring has been
+    drained: nothing is lost silently.
+    """
+
+    ring: str
+    seen: int
+    sent: int
+    delivered: int
+    lost: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceCounters:
+    """Packets and bytes the first program saw on one interface, by final verdict."""
+
+    interface: str
+    packets: dict[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One ``BPF_PROG_RUN``: return code, the frame after the program, nanoseconds per run."""
+
+    retval: int
+    data: bytes
+    duration_ns: int
+
+
+class Kernel(Protocol):
+    """Everything that needs privilege.
+
+    Every method raises :class:`KernelError` when the kernel refuses, and ``KeyError`` for a map,
+    ring or program that no loaded object has.
+    """
+
+    def load(self, domains: Sequence[Domain]) -> None:
+        """Load the objects of the domains and chain their programs in the order of the cards."""
+
+    def attach(self, interfaces: Sequence[str]) -> None:
+        """Attach to the hooks, and to these interfaces only; call again when they change."""
+
+    def detach(self) -> None:
+        """Leave: unpin and detach, or, under ``on_exit: keep``, leave everything in force."""
+
+    def apply(self, actions: Sequence[Action]) -> None:
+        """Carry out the actions in order."""
+
+    def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Keys ``(n,)`` and values ``(n,)``; of a per-CPU map, values are ``(n, cpus)``."""
+
+    def total(self, map_name: str) -> NDArray[Any]:
+        """A per-CPU array summed over CPUs, shape ``(entries,)``; fields named ``last_*`` take
+        the maximum instead."""
+
+    def drain(self, ring: str) -> NDArray[Any]:
+        """All complete records of the ring, in order, shape ``(n,)``, owned by the caller."""
+
+    def seed(self, program: str) -> NDArray[Any]:
+        """Run an iterator program and return its records, shape ``(n,)``."""
+
+    def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
+        """One frame through a loaded program."""
+
+    def wall_ns(self, boot_ns: int) -> int:
+        """Boot clock to wall clock, nanoseconds."""
+
+    def rings(self) -> dict[str, int]:
+        """Ring name to a file descriptor that polls readable when records are there."""
+
+    def seeds(self) -> Sequence[str]:
+        """Names of the iterator programs, to run once after attaching."""
+
+    def interface_slots(self) -> dict[str, int]:
+        """Interface name to the slot that programs know it by (0..63)."""
+
+    def attachments(self) -> Sequence[Attachment]:
+        """Where we are attached, and how."""
+
+    def programs(self) -> Sequence[ProgramStatus]:
+        """Every program, loaded or not."""
+
+    def ledgers(self) -> Sequence[Ledger]:
+        """The loss ledger of every ring."""
+
+    def failures(self) -> dict[str, int]:
+        """Failed helper calls in the kernel by name."""
+
+    def interface_counters(self) -> Sequence[InterfaceCounters]:
+        """Packets and bytes by interface."""

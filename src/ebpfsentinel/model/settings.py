@@ -1,0 +1,100 @@
+"""Spellings, limits and errors of what users may set.
+
+Every settings struct derives from :class:`Section`: unknown keys are errors, every field is
+documented through ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``, which is where
+the JSON Schema, the annotated example, the docs and the ``EBPFSENTINEL_...`` variables come from.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+
+import msgspec
+
+
+class SettingsError(ValueError):
+    """Something a user wrote cannot be taken.
+
+    ``place`` is the path of the key (``firewall.rules[3].src_ip``), ``remedy`` says what to write
+    instead. ``str()`` gives all three in one line.
+    """
+
+    def __init__(self, place: str, problem: str, remedy: str = "") -> None:
+        self.place, self.problem, self.remedy = place, problem, remedy
+        super().__init__(f"{place}: {problem}" + (f". {remedy}" if remedy else ""))
+
+
+class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A block of settings; unknown keys are errors."""
+
+
+class Spelling(enum.StrEnum):
+    """A word with accepted aliases, compared without case.
+
+    Subclasses list aliases in ``__aliases__``-free form by overriding :meth:`aliases`; ``Word("PASS")``
+    finds the member, or raises ``ValueError`` that names the choices.
+    """
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        """Alias to value."""
+        return {}
+
+    @classmethod
+    def _missing_(cls, value: object) -> Spelling | None:
+        word = str(value).lower()
+        word = cls.aliases().get(word, word)
+        return next((member for member in cls if member.value == word), None)
+
+
+class Mode(Spelling):
+    """``alert``: compute verdicts and report them, drop nothing. ``block``: enforce."""
+
+    ALERT = "alert"
+    BLOCK = "block"
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        return {"monitor": "alert", "observe": "alert", "enforce": "block"}
+
+
+RULE_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
+
+
+def check_rule_id(place: str, rule_id: str) -> None:
+    """Letters, digits, ``-`` and ``_``, 1 to 256 of them; else :class:`SettingsError`."""
+    if not RULE_ID.fullmatch(rule_id):
+        raise SettingsError(
+            place, f"{rule_id!r} is not a rule id", "Use letters, digits, '-' and '_', 1 to 256."
+        )
+
+
+def parse_network(place: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A CIDR or a bare address (a host); host bits set are an error that names the network."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        remedy = "Write an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32."
+        try:
+            remedy = f"Did you mean {ipaddress.ip_network(text, strict=False)}?"
+        except ValueError:
+            pass
+        raise SettingsError(place, str(error), remedy) from None
+
+
+def parse_ports(place: str, value: int | str | dict[str, int]) -> tuple[int, int]:
+    """``80``, ``"80"``, ``"80-443"`` or ``{start: 80, end: 443}`` to an inclusive range."""
+    remedy = "Write a port 0-65535, a range such as '80-443', or {start: 80, end: 443}."
+    try:
+        if isinstance(value, dict):
+            low, high = int(value["start"]), int(value["end"])
+        else:
+            first, _, last = str(value).partition("-")
+            low, high = int(first), int(last or first)
+    except (ValueError, KeyError):
+        raise SettingsError(place, f"{value!r} is not a port or port range", remedy) from None
+    if not 0 <= low <= high <= 0xFFFF:
+        raise SettingsError(place, f"{value!r} is not a range within 0-65535", remedy)
+    return low, high
