@@ -1,0 +1,65 @@
+"""Secrets: shown as ``***``, and not to stand in a file that everybody may read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import msgspec.inspect as mi
+
+from ebpfsentinel.config.shape import bare, hides, inner, join, notes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+MASK = "***"
+
+
+def masked(settings: msgspec.Struct) -> dict[str, Any]:
+    """The settings as plain values, secrets as ``***``; absent reserved sections are left out."""
+    kind = mi.type_info(type(settings))
+    tree = msgspec.to_builtins(settings)
+    shown = {
+        str(key): found
+        for key, found, found_kind in inner(tree, kind)
+        if found is not None or not notes(found_kind).get("x-reserved")
+    }
+    plain: dict[str, Any] = _mask(shown, kind)
+    return plain
+
+
+def secrets(tree: Any, kind: mi.Type, place: str = "") -> Iterator[str]:
+    """Places of all secrets that are set in ``tree``."""
+    for key, found, found_kind in inner(tree, kind):
+        here = join(place, key)
+        if hides(key, found_kind):
+            if found not in (None, "", {}, []):
+                yield here
+        elif isinstance(found, str) and _USERINFO.search(found):
+            yield here
+        else:
+            yield from secrets(found, found_kind, here)
+
+
+def _mask(tree: Any, kind: mi.Type) -> Any:
+    if isinstance(tree, str):
+        return _USERINFO.sub(MASK, tree)
+    if not isinstance(tree, dict | list):
+        return tree
+    pairs = [(key, _masked_value(key, found, at)) for key, found, at in inner(tree, kind)]
+    return dict(pairs) if isinstance(tree, dict) else [found for _, found in pairs]
+
+
+def _masked_value(key: str | int, found: Any, kind: mi.Type) -> Any:
+    secret = hides(key, kind) or notes(kind).get("x-mask")
+    if secret or (key == "key_path" and isinstance(bare(kind), mi.AnyType)):
+        return _stars(found)
+    return _mask(found, kind)
+
+
+def _stars(found: Any) -> Any:
+    if isinstance(found, dict):
+        return dict.fromkeys(found, MASK)
+    return MASK if found else found

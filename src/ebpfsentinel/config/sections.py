@@ -1,0 +1,272 @@
+"""The core sections: what every agent has, whichever domains it carries.
+
+Names and defaults follow the reference's configuration. A field whose schema says ``x-reserved`` is
+accepted, so that a configuration written for the reference loads, but is not in force; setting it
+gives a warning. A field that says ``x-secret`` is shown as ``***`` and must not stand in a file
+that everybody may read.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, field
+
+from ebpfsentinel.model.kernel import OnExit, XdpMode
+from ebpfsentinel.model.settings import Section, Spelling
+
+_RESERVED: dict[str, Any] = {"x-reserved": True}
+_SECRET: dict[str, Any] = {"x-secret": True, "x-reserved": True}
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Interface = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
+
+
+class LogLevel(Spelling):
+    """How much is logged, least first."""
+
+    ERROR = "error"
+    WARN = "warn"
+    INFO = "info"
+    DEBUG = "debug"
+    TRACE = "trace"
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        """``warning`` is ``warn``."""
+        return {"warning": "warn"}
+
+
+class LogFormat(Spelling):
+    """``json``: one object a line. ``text``: for eyes."""
+
+    JSON = "json"
+    TEXT = "text"
+
+    @classmethod
+    def aliases(cls) -> dict[str, str]:
+        """``pretty`` is ``text``."""
+        return {"pretty": "text"}
+
+
+class Tls(Section):
+    """TLS of the listeners."""
+
+    enabled: Annotated[bool, Meta(description="Serve TLS.")] = False
+    cert_path: Annotated[str, Meta(description="Certificate chain, PEM.")] = ""
+    key_path: Annotated[
+        str, Meta(description="Private key, PEM.", extra_json_schema={"x-mask": True})
+    ] = ""
+    pq_mode: Annotated[str, Meta(description="Post-quantum key exchange.")] = "prefer"
+    allow_tls12: Annotated[bool, Meta(description="Accept TLS 1.2 as well.")] = False
+
+
+class BpfToken(Section):
+    """Loading through a BPF token."""
+
+    bpffs_path: Annotated[str, Meta(description="The delegated bpffs.")] = (
+        "/sys/fs/bpf/ebpfsentinel"
+    )
+
+
+class ApiRateLimit(Section):
+    """How often one client may write."""
+
+    write_per_second: Annotated[int, Meta(ge=1, description="Writes a second.")] = 1
+    write_burst: Annotated[int, Meta(ge=1, description="Writes at once.")] = 60
+    exempt_loopback: Annotated[bool, Meta(description="Never limit loopback.")] = True
+
+
+class Agent(Section):
+    """Where the agent works, listens, logs and keeps its state."""
+
+    interfaces: Annotated[
+        list[Interface],
+        Meta(
+            min_length=1,
+            description="Interfaces to guard. The word auto means all that are up.",
+            examples=[["auto"]],
+        ),
+    ]
+    bind_address: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address the API listens on. One that is not loopback needs "
+            "allow_unauthenticated_api, as long as there is no auth.",
+        ),
+    ] = "127.0.0.1"
+    http_port: Annotated[Port, Meta(description="REST API; 0 takes a free port.")] = 8080
+    grpc_port: Annotated[Port, Meta(description="gRPC.", extra_json_schema=_RESERVED)] = 50051
+    metrics_port: Annotated[
+        Port, Meta(description="A second listener with /metrics alone; 0 takes a free port.")
+    ] = 9090
+    allow_unauthenticated_api: Annotated[
+        bool, Meta(description="Let the API listen beyond loopback without auth.")
+    ] = False
+    log_level: Annotated[LogLevel, Meta(description="Least severe level that is logged.")] = (
+        LogLevel.INFO
+    )
+    log_format: Annotated[
+        LogFormat, Meta(description="json, or text; on a terminal text is the default.")
+    ] = LogFormat.JSON
+    log_filter: Annotated[
+        str,
+        Meta(description="Levels by module, such as api=debug,kernel=trace. RUST_LOG sets it."),
+    ] = ""
+    state_dir: Annotated[
+        str,
+        Meta(
+            description="Folder of runtime rules, alerts and audit. Empty: the folder of "
+            "audit.storage_path where that is set, else /var/lib/ebpfsentinel."
+        ),
+    ] = ""
+    on_exit: Annotated[
+        OnExit,
+        Meta(description="When the agent ends: keep enforcement pinned in the kernel, or detach."),
+    ] = OnExit.DETACH
+    xdp_mode: Annotated[
+        XdpMode, Meta(description="Where XDP runs; auto tries native, generic, then TC.")
+    ] = XdpMode.AUTO
+    swagger_ui: Annotated[
+        bool, Meta(description="Serve the API docs at /swagger-ui/; they need no network.")
+    ] = True
+    ebpf_program_dir: Annotated[
+        str,
+        Meta(
+            description="Folder of kernel objects instead of our own.", extra_json_schema=_RESERVED
+        ),
+    ] = ""
+    attach_mode: Annotated[
+        str, Meta(description="auto, tc or netkit.", extra_json_schema=_RESERVED)
+    ] = "auto"
+    event_workers: Annotated[
+        int,
+        Meta(ge=1, description="Engines work on batches: one thread.", extra_json_schema=_RESERVED),
+    ] = 4
+    grpc_reflection: Annotated[
+        bool, Meta(description="gRPC reflection.", extra_json_schema=_RESERVED)
+    ] = False
+    bpf_token: Annotated[BpfToken, Meta(description="BPF token.", extra_json_schema=_RESERVED)] = (
+        field(default_factory=BpfToken)
+    )
+    api_rate_limit: Annotated[
+        ApiRateLimit, Meta(description="Limits of API writes.", extra_json_schema=_RESERVED)
+    ] = field(default_factory=ApiRateLimit)
+    tls: Annotated[Tls, Meta(description="As the section tls.", extra_json_schema=_RESERVED)] = (
+        field(default_factory=Tls)
+    )
+
+
+class Alerting(Section):
+    """What becomes of an alert after its engine raised it."""
+
+    enabled: Annotated[bool, Meta(description="Raise alerts at all.")] = True
+    dedup_window_secs: Annotated[
+        int, Meta(ge=0, le=86400, description="Equal alerts within this time are one; 0: off.")
+    ] = 60
+    throttle_window_secs: Annotated[
+        int, Meta(ge=1, le=86400, description="Length of the throttle's window.")
+    ] = 300
+    throttle_max: Annotated[
+        int, Meta(ge=0, description="Most alerts of one rule within the window; 0: no limit.")
+    ] = 100
+    routes: Annotated[
+        list[dict[str, Any]],
+        Meta(
+            max_length=100,
+            description="Where alerts are sent. All are logged.",
+            extra_json_schema=_RESERVED,
+        ),
+    ] = field(default_factory=list)
+    smtp: Annotated[
+        dict[str, Any] | None, Meta(description="Mail server.", extra_json_schema=_RESERVED)
+    ] = None
+    otlp: Annotated[
+        dict[str, Any] | None,
+        Meta(description="OpenTelemetry collector.", extra_json_schema=_RESERVED),
+    ] = None
+
+
+class Audit(Section):
+    """Who changed what, and for how long that is kept."""
+
+    enabled: Annotated[bool, Meta(description="Keep an audit trail.")] = True
+    retention_days: Annotated[
+        int, Meta(ge=1, le=36500, description="Older entries are deleted.")
+    ] = 90
+    buffer_size: Annotated[
+        int, Meta(ge=1, le=10_000_000, description="Most entries that are kept.")
+    ] = 100_000
+    storage_path: Annotated[
+        str, Meta(description="A file whose folder is the state folder; the name is not used.")
+    ] = ""
+
+
+class ApiKey(Section):
+    """A static key of the API."""
+
+    name: Annotated[str, Meta(description="Who holds it.")]
+    key: Annotated[str, Meta(description="The key.", extra_json_schema=_SECRET)]
+    role: Annotated[str, Meta(description="admin, operator or viewer.")] = "viewer"
+    namespaces: Annotated[list[str], Meta(description="Where it may write.")] = field(
+        default_factory=list
+    )
+
+
+class Auth(Section):
+    """Who may use the API."""
+
+    enabled: Annotated[bool, Meta(description="Ask who calls.")] = False
+    api_keys: Annotated[list[ApiKey], Meta(description="Static keys.")] = field(
+        default_factory=list
+    )
+    api_key_salt: Annotated[
+        str | None, Meta(description="Salt of the stored hashes.", extra_json_schema=_SECRET)
+    ] = None
+    metrics_auth_required: Annotated[bool, Meta(description="Guard /metrics too.")] = True
+    jwt: Annotated[dict[str, Any] | None, Meta(description="JWT by public key or JWKS.")] = None
+    oidc: Annotated[dict[str, Any] | None, Meta(description="OpenID Connect by JWKS.")] = None
+
+
+class CoreSettings(Section):
+    """The sections that do not belong to a domain."""
+
+    agent: Annotated[Agent, Meta(description="The agent itself. Only interfaces is required.")]
+    alerting: Annotated[Alerting, Meta(description="From finding to alert.")] = field(
+        default_factory=Alerting
+    )
+    audit: Annotated[Audit, Meta(description="The audit trail.")] = field(default_factory=Audit)
+    auth: Annotated[Auth, Meta(description="Authentication.", extra_json_schema=_RESERVED)] = field(
+        default_factory=Auth
+    )
+    tls: Annotated[Tls, Meta(description="TLS of the API.", extra_json_schema=_RESERVED)] = field(
+        default_factory=Tls
+    )
+
+
+RESERVED_SECTIONS = (
+    "aliases",
+    "auto_capture",
+    "auto_response",
+    "conntrack",
+    "container",
+    "ddos",
+    "dlp",
+    "dns",
+    "enterprise",
+    "geoip",
+    "ids",
+    "interface_groups",
+    "ips",
+    "l7",
+    "loadbalancer",
+    "management",
+    "nat",
+    "qos",
+    "ratelimit",
+    "routing",
+    "threatintel",
+    "zones",
+)
+"""Sections of the reference that nothing here implements; a new folder takes its name off."""
