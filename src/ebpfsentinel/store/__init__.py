@@ -1,0 +1,13 @@
+"""What survives a restart: runtime items, memos, alerts, audit entries and rule history.
+
+One SQLite file (WAL) in the state folder, one :class:`~ebpfsentinel.store.store.Store`, one small
+room per kind. The verbs are ``append`` and ``query`` (``put``, ``remove`` and ``get`` where there
+is one value a key).
+"""
+
+from ebpfsentinel.store.alerts import AlertQuery
+from ebpfsentinel.store.audit import AuditEntry, AuditQuery, RuleChange
+from ebpfsentinel.store.database import StoreError
+from ebpfsentinel.store.store import Store
+
+__all__ = ["AlertQuery", "AuditEntry", "AuditQuery", "RuleChange", "Store", "StoreError"]

@@ -1,0 +1,65 @@
+"""Runtime items of the domains' collections, and the memos of their engines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ebpfsentinel.store.database import Write
+
+if TYPE_CHECKING:
+    from ebpfsentinel.store.database import Database
+
+
+class Items:
+    """What users added while the agent ran, by (domain, collection, key), in that order."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, domain: str, collection: str, key: str, item: Any) -> bool:
+        """Keep ``item`` (JSON-able); one of the same key is replaced. False: written later."""
+        sql = (
+            "INSERT INTO items (domain, collection, key, body) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (domain, collection, key) DO UPDATE SET body = excluded.body"
+        )
+        body = msgspec.json.encode(item)
+        return self._database.write(Write("items", ((sql, (domain, collection, key, body)),)))
+
+    def remove(self, domain: str, collection: str, key: str) -> bool:
+        """Forget an item; one that is not there is no error. False: written later."""
+        sql = "DELETE FROM items WHERE domain = ? AND collection = ? AND key = ?"
+        return self._database.write(Write("items", ((sql, (domain, collection, key)),)))
+
+    def query(self, domain: str, collection: str) -> list[dict[str, Any]]:
+        """All items as plain values, oldest first.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        sql = "SELECT body FROM items WHERE domain = ? AND collection = ? ORDER BY seq"
+        rows = self._database.read(sql, (domain, collection))
+        return [msgspec.json.decode(body) for (body,) in rows]
+
+
+class Memos:
+    """One JSON-able value per domain: the memo of the last committed plan."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, domain: str, memo: dict[str, Any]) -> bool:
+        """Keep ``memo`` in place of the last one. False: written later."""
+        sql = "INSERT OR REPLACE INTO memos VALUES (?, ?)"
+        body = msgspec.json.encode(memo)
+        return self._database.write(Write("memos", ((sql, (domain, body)),)))
+
+    def get(self, domain: str) -> dict[str, Any] | None:
+        """The memo, or None.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        rows = self._database.read("SELECT body FROM memos WHERE domain = ?", (domain,))
+        return msgspec.json.decode(rows[0][0], type=dict[str, Any]) if rows else None
