@@ -96,14 +96,18 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One Prometheus sample: ``kind`` is ``counter`` or ``gauge``; the name has no prefix and, for
-    counters, no ``_total``."""
+    """One Prometheus sample: ``kind`` is ``counter``, ``gauge`` or ``histogram``.
+
+    The name has no prefix and, for counters, no ``_total``. Of a histogram, ``value`` is the sum
+    and ``buckets`` are (upper bound, cumulative count) pairs, the last bound being infinity.
+    """
 
     name: str
     kind: str
     help: str
     labels: Mapping[str, str]
     value: float
+    buckets: tuple[tuple[float, int], ...] = ()
 
 
 class Engine(Protocol):
