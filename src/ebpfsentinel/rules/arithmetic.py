@@ -1,8 +1,8 @@
 """Arithmetic and comparison as CEL has them, on numpy arrays.
 
 Ints are signed 64 bits wide: what overflows, and division by zero, is an error of that row. Doubles
-are IEEE 754 and never fail. An int compares with a double as a double, as in Google's library: beyond
-2**53 neighbouring ints are the same.
+are IEEE 754 and never fail. An int compares with a double as a double, as in Google's library:
+beyond 2**53 neighbouring ints are the same.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def _multiply(a: Ints, b: Ints) -> tuple[Ints, Mask]:
 def _truncated(a: Ints, b: Ints) -> Ints:
     quotient = a // b
     rounded_down = (quotient < 0) & (quotient * b != a)
-    return np.add(quotient, rounded_down, dtype=np.int64)
+    truncated: Ints = quotient + rounded_down
+    return truncated
 
 
 def _divide(a: Ints, b: Ints) -> tuple[Ints, Mask]:
