@@ -685,13 +685,15 @@ int ptrace_exit(struct syscall_exit *ctx)
 	return 0;
 }
 
-static __always_inline int ids_enter(struct syscall_enter *ctx, __u32 number)
+/* The kernel refuses a program that reads more arguments than the system call has. */
+static __always_inline int ids_enter(struct syscall_enter *ctx, __u32 number, const int arguments)
 {
 	struct process_wanted *wanted = wanted_get();
 
 	if (!wanted || !(wanted->setuid_calls >> number & 1))
 		return 0;
-	return call_save(ctx->args[0], ctx->args[1], ctx->args[2]);
+	return call_save(ctx->args[0], arguments > 1 ? ctx->args[1] : 0,
+			 arguments > 2 ? ctx->args[2] : 0);
 }
 
 static __noinline int ids_leave(struct syscall_exit *ctx, __u32 number)
@@ -731,11 +733,11 @@ static __noinline int ids_leave(struct syscall_exit *ctx, __u32 number)
 	return 0;
 }
 
-#define SETUID_CALL(call, number)                                                                  \
+#define SETUID_CALL(call, number, arguments)                                                       \
 	SEC("tracepoint/syscalls/sys_enter_" #call)                                                \
 	int call##_enter(struct syscall_enter *ctx)                                                \
 	{                                                                                          \
-		return ids_enter(ctx, number);                                                  \
+		return ids_enter(ctx, number, arguments);                                                  \
 	}                                                                                          \
 	SEC("tracepoint/syscalls/sys_exit_" #call)                                                 \
 	int call##_exit(struct syscall_exit *ctx)                                                  \
@@ -743,15 +745,15 @@ static __noinline int ids_leave(struct syscall_exit *ctx, __u32 number)
 		return ids_leave(ctx, number);                                                  \
 	}
 
-SETUID_CALL(setuid, CALL_SETUID)
-SETUID_CALL(setgid, CALL_SETGID)
-SETUID_CALL(setreuid, CALL_SETREUID)
-SETUID_CALL(setregid, CALL_SETREGID)
-SETUID_CALL(setresuid, CALL_SETRESUID)
-SETUID_CALL(setresgid, CALL_SETRESGID)
-SETUID_CALL(setfsuid, CALL_SETFSUID)
-SETUID_CALL(setfsgid, CALL_SETFSGID)
-SETUID_CALL(setgroups, CALL_SETGROUPS)
+SETUID_CALL(setuid, CALL_SETUID, 1)
+SETUID_CALL(setgid, CALL_SETGID, 1)
+SETUID_CALL(setreuid, CALL_SETREUID, 2)
+SETUID_CALL(setregid, CALL_SETREGID, 2)
+SETUID_CALL(setresuid, CALL_SETRESUID, 3)
+SETUID_CALL(setresgid, CALL_SETRESGID, 3)
+SETUID_CALL(setfsuid, CALL_SETFSUID, 1)
+SETUID_CALL(setfsgid, CALL_SETFSGID, 1)
+SETUID_CALL(setgroups, CALL_SETGROUPS, 1)
 
 /* One record for every process that is there now, to start the tree from. */
 SEC("iter/task")
