@@ -1,0 +1,181 @@
+"""What a verb works with: the agent's API, and where answers go."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from ebpfsentinel.cli import tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import httpx
+
+REFUSED, NO_AGENT = 1, 3
+_TIMEOUT_S = 30.0
+
+
+class Failure(click.ClickException):
+    """The agent refuses, or is not well: one line on stderr, exit code 1."""
+
+    exit_code = REFUSED
+
+    def __init__(self, message: str) -> None:
+        super().__init__(tables.printable(message))
+
+
+class NoAgent(Failure):
+    """No agent is there, or none any more: exit code 3."""
+
+    exit_code = NO_AGENT
+
+
+@dataclass(slots=True)
+class Session:
+    """One run of the command. Verbs, those of cards too, get it with ``@click.pass_obj``.
+
+    ``output`` is ``table`` or ``json``; ``config`` is None where no file was named.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token: str = ""
+    output: str = "table"
+    config: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the agent is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def json(self) -> bool:
+        """Was JSON asked for?"""
+        return self.output == "json"
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The body of an API path; parameters that are None are not sent.
+
+        Raises:
+            Failure: it refuses.
+        NoAgent: there is none.
+        """
+        return self.call("GET", path, query=query)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: str | None = None,
+    ) -> Any:
+        """The body of the answer, decoded where it is JSON; None where it has none.
+
+        Raises:
+            Failure: it refuses.
+        NoAgent: there is none.
+        """
+        answer = self.ask(method, path, query=query, body=body)
+        if answer.status_code >= 400:
+            raise self._refused(answer)
+        return self._body(answer)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: str | None = None,
+    ) -> httpx.Response:
+        """The answer as it came, refusals too.
+
+        Raises:
+            NoAgent: there is none.
+        """
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        headers = {"content-type": "application/json"} if body is not None else None
+        with self._client(_TIMEOUT_S) as client:
+            return client.request(method, path, params=given, content=body, headers=headers)
+
+    @contextmanager
+    def stream(self, path: str, **query: Any) -> Iterator[Iterator[str]]:
+        """The lines of an answer that does not end; silence of a minute is a failure."""
+        given = {name: value for name, value in query.items() if value is not None}
+        with self._client(60.0) as client, client.stream("GET", path, params=given) as answer:
+            if answer.status_code >= 400:
+                answer.read()
+                raise self._refused(answer)
+            yield answer.iter_lines()
+
+    def show(self, body: Any, as_text: Callable[[Any], str]) -> None:
+        """Print the body: as JSON where that was asked for, else what ``as_text`` makes of it."""
+        text = json.dumps(body, indent=2, ensure_ascii=True) if self.json else as_text(body)
+        click.echo(text)
+
+    @contextmanager
+    def _client(self, timeout_s: float) -> Iterator[httpx.Client]:
+        import httpx  # noqa: PLC0415 - 80 ms that `version` and `--help` need not pay
+
+        try:
+            with httpx.Client(
+                base_url=self.url, headers=self._credentials(), timeout=timeout_s, trust_env=False
+            ) as client:
+                yield client
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            raise NoAgent(
+                f"No agent answers at {self.url}: start one with `ebpfsentinel-agent --config "
+                "FILE`, or name another with --host and --port."
+            ) from None
+        except httpx.TimeoutException:
+            problem = f"The agent at {self.url} did not answer within {timeout_s:g} s: see its log."
+            raise NoAgent(problem) from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            problem = f"What is at {self.url} is no agent ({error}): check --host and --port."
+            raise NoAgent(problem) from None
+
+    def _credentials(self) -> dict[str, str]:
+        """A JWT has two dots and goes as Bearer; any other token is an API key."""
+        if not self.token:
+            return {}
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise click.UsageError("--token: a token is printable ASCII; this one is not.")
+        if self.token.count(".") == 2:
+            return {"authorization": f"Bearer {self.token}"}
+        return {"x-api-key": self.token}
+
+    def _refused(self, answer: httpx.Response) -> Failure:
+        try:
+            error = answer.json()["error"]
+            told = f"{error['message']} ({error['code']})"
+        except (ValueError, KeyError, TypeError):
+            told = f"HTTP {answer.status_code}: {answer.text[:200].strip() or 'no explanation'}"
+        remedy = ""
+        if answer.status_code == 401:
+            remedy = " Give a token with --token or EBPFSENTINEL_TOKEN."
+        return Failure(f"{self.url}{answer.request.url.path}: {' '.join(told.split())}{remedy}")
+
+    def _body(self, answer: httpx.Response) -> Any:
+        if not answer.content:
+            return None
+        if "json" not in answer.headers.get("content-type", ""):
+            return answer.text
+        try:
+            return answer.json()
+        except ValueError:
+            problem = f"What is at {self.url} is no agent (not JSON): check --host and --port."
+            raise NoAgent(problem) from None
+
+
+def path(*parts: str) -> str:
+    """An API path; each part is escaped."""
+    return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
