@@ -1,0 +1,84 @@
+"""What the API needs of the agent: :mod:`ebpfsentinel.flow` has it, tests bring a small one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    import msgspec
+
+    from ebpfsentinel.config import CoreSettings, Loaded
+    from ebpfsentinel.model.alert import Alert
+    from ebpfsentinel.model.domain import Domain, Engine, Metric
+    from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.store import Store
+
+
+class AlertFeed(Protocol):
+    """Alerts as they happen, for any number of listeners."""
+
+    def subscribe(self, last_event_id: str | None) -> AsyncIterator[Alert]:
+        """Alerts from now on; with the id of the last one seen, those after it first.
+
+        A listener that is too slow loses alerts, which are counted. The iterator ends when the
+        agent does.
+        """
+
+
+class Agent(Protocol):
+    """The running agent.
+
+    ``domains`` and ``engines`` are keyed by the cards' names; ``started_ns`` is wall time.
+    ``not_ready_reason`` says what is missing while ``ready`` is False.
+    """
+
+    settings: CoreSettings
+    loaded: Loaded
+    domains: Mapping[str, Domain]
+    engines: Mapping[str, Engine]
+    store: Store
+    version: str
+    started_ns: int
+    ready: bool
+    not_ready_reason: str
+
+    @property
+    def kernel(self) -> Kernel:
+        """The door to privilege."""
+
+    @property
+    def alerts(self) -> AlertFeed:
+        """The live alerts."""
+
+    async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
+        """Put ``item`` in force, store and audit it.
+
+        Raises:
+            DuplicateItem: its key is taken.
+            SettingsError: the engine refuses it.
+            KernelError: the kernel does.
+        """
+
+    async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
+        """Take an item out of force, store and audit that.
+
+        Raises:
+            UnknownItem: there is none of this key.
+            SystemItem: it cannot be removed here.
+            KernelError: the kernel refuses.
+        """
+
+    async def reload(self, actor: str) -> Mapping[str, str]:
+        """Read the configuration again; section to ``ok``, ``unchanged`` or a message.
+
+        Raises:
+            SettingsError: refused whole, nothing has changed.
+        """
+
+    def refresh(self, domain: str) -> None:
+        """Poll the domain's maps, so that its counters are fresh."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """Samples of the domains and of the agent's own counters."""

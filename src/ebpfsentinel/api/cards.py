@@ -1,0 +1,128 @@
+"""The routes that every domain card gives: its status, its collections, and its own extras."""
+
+import importlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from litestar import Request, Router, delete, get, post
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath, JSONBody
+
+from ebpfsentinel.api.agent import Agent
+from ebpfsentinel.api.errors import ErrorBody, Refusal
+from ebpfsentinel.config import convert
+from ebpfsentinel.config.read import read
+from ebpfsentinel.model.domain import Collection, Domain
+from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+
+ACTOR = "api"
+_FAULT = {
+    400: ResponseSpec(ErrorBody, description="Refused; the message names place and remedy"),
+    404: ResponseSpec(ErrorBody, description="No such item"),
+    409: ResponseSpec(ErrorBody, description="The key is taken"),
+}
+
+
+def card_routes(agent: Agent, card: Domain) -> list[Any]:
+    """All handlers of one card."""
+    prefix = f"/api/v1/{card.name}"
+    found: list[Any] = [_status(agent, card, prefix)]
+    for collection in card.collections:
+        where = f"{prefix}/{collection.name}"
+        found += [
+            _list(agent, card, collection, where),
+            _add(agent, card, collection, where),
+            _remove(agent, card, collection, where),
+        ]
+    if card.routes:
+        found.append(Router(path=prefix, route_handlers=_extras(agent, card), tags=[card.name]))
+    return found
+
+
+def _extras(agent: Agent, card: Domain) -> Sequence[Any]:
+    module, _, name = card.routes.partition(":")
+    made: Sequence[Any] = getattr(importlib.import_module(module), name)(agent.engines[card.name])
+    return made
+
+
+def _status(agent: Agent, card: Domain, prefix: str) -> Any:
+    async def status() -> dict[str, Any]:
+        agent.refresh(card.name)
+        return agent.engines[card.name].status()
+
+    return get(f"{prefix}/status", tags=[card.name], summary=card.summary, name=f"{prefix}/status")(
+        status
+    )
+
+
+def _list(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
+    async def items() -> Any:
+        agent.refresh(card.name)
+        return list(agent.engines[card.name].items(collection.name))
+
+    items.__annotations__ = {"return": list[collection.item]}  # type: ignore[name-defined]
+    about = f"All {collection.name} in force, with their counters"
+    return get(
+        where, tags=[card.name], summary=about, operation_id=f"{card.name}_{collection.name}_list"
+    )(items)
+
+
+def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
+    async def add(data: Any) -> Any:
+        key = str(getattr(data, collection.key))
+        try:
+            await agent.add(card.name, collection.name, data, ACTOR)
+        except DuplicateItem:
+            code = f"DUPLICATE_{_word(collection)}"
+            taken = f"There is a {collection.singular} {key!r} already."
+            message = f"{taken} Delete it, or choose another {collection.key}."
+            raise Refusal(409, code, message) from None
+        return data
+
+    body: Any = JSONBody[collection.item]  # type: ignore[misc, name-defined]
+    add.__annotations__ = {"data": body, "return": collection.item}
+    return post(
+        where,
+        tags=[card.name],
+        summary=f"Add a {collection.singular}; it outlives a restart",
+        operation_id=f"{card.name}_{collection.name}_add",
+        before_request=_checking(collection),
+        responses={status: _FAULT[status] for status in (400, 409)},
+    )(add)
+
+
+def _remove(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
+    async def remove(key: FromPath[str]) -> None:
+        singular = collection.singular
+        try:
+            await agent.remove(card.name, collection.name, key, ACTOR)
+        except UnknownItem:
+            raise Refusal(
+                404, f"{_word(collection)}_NOT_FOUND", f"There is no {singular} {key!r}."
+            ) from None
+        except SystemItem as error:
+            reason = str(error) or "It is not one that was added here; change the configuration."
+            raise Refusal(403, "PERMISSION_DENIED", f"{singular} {key!r} stays. {reason}") from None
+
+    return delete(
+        f"{where}/{{key:str}}",
+        tags=[card.name],
+        summary=f"Remove a {collection.singular} that was added here",
+        operation_id=f"{card.name}_{collection.name}_remove",
+        responses={404: _FAULT[404]},
+    )(remove)
+
+
+def _word(collection: Collection) -> str:
+    return collection.singular.upper().replace("-", "_").replace(" ", "_")
+
+
+def _checking(collection: Collection) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """Judge the body as a configuration is judged, before Litestar's terser decoder sees it."""
+
+    async def check(request: Request[Any, Any, Any]) -> None:
+        body = await request.body()
+        tree = read(body, "body", "json")
+        convert(tree, collection.item, collection.singular)
+
+    return check

@@ -1,0 +1,58 @@
+"""The API's own description: OpenAPI 3.1, and a page that shows it without any network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from litestar import Response, get
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import License
+from litestar.params import FromPath
+
+from ebpfsentinel.api.errors import Refusal
+
+_STATIC = Path(__file__).with_name("static")
+_TYPES = {
+    "page.html": "text/html; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def openapi(version: str) -> OpenAPIConfig:
+    """The description at ``/api-docs/openapi.json``."""
+    return OpenAPIConfig(
+        title="eBPFsentinel",
+        version=version,
+        description="One Linux security agent: network and host, enforced in the kernel.",
+        license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        path="/api-docs",
+        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+    )
+
+
+def docs_routes() -> Sequence[Any]:
+    """The page at ``/swagger-ui/`` and its files."""
+
+    @get("/swagger-ui", include_in_schema=False)
+    async def page() -> Response[bytes]:
+        return _file("page.html")
+
+    @get("/swagger-ui/{name:str}", include_in_schema=False, sync_to_thread=False)
+    def part(name: FromPath[str]) -> Response[bytes]:
+        return _file(name)
+
+    return [page, part]
+
+
+def _file(name: str) -> Response[bytes]:
+    if name not in _TYPES:
+        raise Refusal(404, "NOT_FOUND", "There is no such page. The docs are at /swagger-ui/.")
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+    return Response((_STATIC / name).read_bytes(), media_type=_TYPES[name], headers=headers)

@@ -1,0 +1,112 @@
+"""Listening: the API's port and the metrics port, bound before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from ebpfsentinel.api.app import create_app, create_metrics_app
+from ebpfsentinel.model.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebpfsentinel.api.agent import Agent
+
+GRACE_S = 2
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the agent."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Listeners:
+    """The two listeners of ``agent``.
+
+    The sockets are bound on construction, so that a port in use is told before anything is
+    attached; ``http_port`` and ``metrics_port`` are the real ones, also where 0 was asked for.
+
+    Raises:
+        SettingsError: a port cannot be bound.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        settings = agent.settings.agent
+        address = settings.bind_address
+        self._http = _bind(address, settings.http_port, "agent.http_port")
+        try:
+            self._metrics = _bind(address, settings.metrics_port, "agent.metrics_port")
+        except SettingsError:
+            self._http.close()
+            raise
+        self.http_port: int = self._http.getsockname()[1]
+        self.metrics_port: int = self._metrics.getsockname()[1]
+        self._running: list[tuple[_Server, asyncio.Task[None]]] = []
+
+    async def start(self) -> None:
+        """Begin to answer; returns when both listeners do."""
+        pairs = (
+            (create_app(self._agent), self._http),
+            (create_metrics_app(self._agent), self._metrics),
+        )
+        for app, bound in pairs:
+            server = _Server(_config(app))
+            task = asyncio.create_task(server.serve([bound]))
+            self._running.append((server, task))
+        while not all(server.started for server, _ in self._running):
+            if any(task.done() for _, task in self._running):
+                break
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """End within :data:`GRACE_S` seconds, open streams included."""
+        for server, _ in self._running:
+            server.should_exit = True
+        for _, task in self._running:
+            await task
+        self._running.clear()
+        self._http.close()
+        self._metrics.close()
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=1 << 16,
+        http="h11",
+        loop="asyncio",
+        server_header=False,
+        date_header=True,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=512,
+        timeout_keep_alive=15,
+    )
+
+
+def _bind(address: str, port: int, place: str) -> socket.socket:
+    host = "127.0.0.1" if address == "localhost" else address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        problem = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise SettingsError(place, problem, "End what uses it, or set another port.") from None
+    bound.setblocking(False)
+    return bound

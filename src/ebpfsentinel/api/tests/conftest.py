@@ -1,0 +1,294 @@
+"""A small agent around the real store and configuration, served over real sockets."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+import pytest
+from litestar import get
+from msgspec import Meta
+
+from ebpfsentinel.api import Listeners
+from ebpfsentinel.config import load
+from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.domain import Collection, Domain, Metric
+from ebpfsentinel.model.durations import Durations
+from ebpfsentinel.model.kernel import (
+    Attachment,
+    InterfaceCounters,
+    KernelError,
+    Ledger,
+    ProgramStatus,
+)
+from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+from ebpfsentinel.model.settings import Mode, Section, SettingsError
+from ebpfsentinel.store import AuditEntry, RuleChange, Store
+
+
+class Drawbridge(Section):
+    id: Annotated[str, Meta(min_length=1, max_length=256, description="Its name.")]
+    priority: Annotated[int, Meta(ge=1, le=65535, description="Lower first.")]
+    src_ip: Annotated[str | None, Meta(description="Who.")] = None
+    mode: Mode = Mode.ALERT
+
+
+class MoatSettings(Section):
+    mode: Mode = Mode.ALERT
+    password: Annotated[str, Meta(extra_json_schema={"x-secret": True})] = ""
+
+
+class MoatEngine:
+    def __init__(self) -> None:
+        self.rules = [Drawbridge(id="system", priority=1)]
+
+    def items(self, _collection: str):
+        return self.rules
+
+    def status(self):
+        return {"enabled": True, "mode": Mode.ALERT, "rule_count": len(self.rules)}
+
+
+def extra_routes(engine: MoatEngine):
+    @get("/depth")
+    async def depth() -> dict[str, int]:
+        return {"depth": len(engine.rules)}
+
+    @get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("the secret reason")
+
+    return [depth, broken]
+
+
+def moat_card(routes: str = "") -> Domain:
+    rules = Collection("bridges", Drawbridge, singular="bridge")
+    return Domain(
+        name="moat",
+        summary="A moat.",
+        settings=MoatSettings,
+        engine=lambda _tools: MoatEngine(),
+        collections=(rules,),
+        routes=routes,
+    )
+
+
+class Castle:
+    """The kernel, as far as the API asks."""
+
+    def programs(self):
+        return [
+            ProgramStatus("moat_xdp", "moat", "xdp", True, ("eth0",), 900, 9),
+            ProgramStatus("moat_lsm", "moat", "lsm", False, reason="BPF LSM is off"),
+        ]
+
+    def attachments(self):
+        return [Attachment("eth0", 2, "generic", "driver has no XDP")]
+
+    def ledgers(self):
+        return [Ledger("moat_events", 10, 8, 8, {"full": 2})]
+
+    def failures(self):
+        return {"map_update": 3}
+
+    def interface_counters(self):
+        return [InterfaceCounters("eth0", {"pass": 7, "drop": 5}, 1200)]
+
+
+class Feed:
+    """Alerts to any number of listeners, the last 50 again for who comes back."""
+
+    def __init__(self) -> None:
+        self.replay: deque[Alert] = deque(maxlen=50)
+        self.queues: set[asyncio.Queue[Alert | None]] = set()
+
+    def publish(self, alert: Alert | None) -> None:
+        if alert is not None:
+            self.replay.append(alert)
+        for queue in self.queues:
+            queue.put_nowait(alert)
+
+    def subscribe(self, last_event_id: str | None):
+        queue: asyncio.Queue[Alert | None] = asyncio.Queue()
+        ids = [alert.id for alert in self.replay]
+        if last_event_id in ids:
+            for alert in list(self.replay)[ids.index(last_event_id) + 1 :]:
+                queue.put_nowait(alert)
+        self.queues.add(queue)
+        return self.iterate(queue)
+
+    async def iterate(self, queue):
+        try:
+            while (alert := await queue.get()) is not None:
+                yield alert
+        finally:
+            self.queues.discard(queue)
+
+
+@dataclass
+class SmallAgent:
+    loaded: Any
+    store: Store
+    domains: dict[str, Domain]
+    engines: dict[str, Any]
+    kernel: Castle = field(default_factory=Castle)
+    alerts: Feed = field(default_factory=Feed)
+    version: str = "9.9.9"
+    started_ns: int = field(default_factory=time.time_ns)
+    ready: bool = True
+    not_ready_reason: str = ""
+    refreshed: int = 0
+    reload_answer: Any = field(default_factory=lambda: {"moat": "ok", "agent": "unchanged"})
+
+    @property
+    def settings(self):
+        return self.loaded.settings
+
+    async def add(self, domain, collection, item, actor):
+        rules = self.engines[domain].rules
+        if any(rule.id == item.id for rule in rules):
+            raise DuplicateItem(item.id)
+        if item.src_ip == "kernel":
+            raise KernelError("map is full")
+        if item.src_ip == "bad":
+            raise SettingsError("bridge.src_ip", "'bad' is no address", "Write an address.")
+        rules.append(item)
+        now = time.time_ns()
+        self.store.items.put(domain, collection, item.id, item)
+        self.store.audit.append(
+            [AuditEntry(timestamp_ns=now, component=domain, action="rule_added", rule_id=item.id)]
+        )
+        self.store.audit.append_change(
+            RuleChange(
+                timestamp_ns=now,
+                component=domain,
+                action="rule_added",
+                actor=actor,
+                rule_id=item.id,
+                after=msgspec.to_builtins(item),
+            )
+        )
+
+    async def remove(self, domain, collection, key, actor):
+        if key == "system":
+            raise SystemItem
+        rules = self.engines[domain].rules
+        found = next((rule for rule in rules if rule.id == key), None)
+        if found is None:
+            raise UnknownItem(key)
+        rules.remove(found)
+        self.store.items.remove(domain, collection, key)
+
+    async def reload(self, actor):
+        if isinstance(self.reload_answer, Exception):
+            raise self.reload_answer
+        return self.reload_answer
+
+    def refresh(self, domain):
+        self.refreshed += 1
+
+    def metrics(self):
+        took = Durations()
+        took.observe(0.00002)
+        yield Metric("alerts", "counter", "h", {"component": "moat", "severity": "low"}, 4)
+        yield Metric("alerts_dropped", "counter", "h", {"reason": "dedup"}, 1)
+        yield Metric("config_reloads", "counter", "h", {"status": "ok"}, 2)
+        yield took.metric("processing_duration_seconds", "h", {"domain": "moat"})
+
+
+def make_alert(number: int, **changes) -> Alert:
+    known = {
+        "id": f"{number}-r-{number}",
+        "timestamp_ns": number * 10**9,
+        "component": "moat" if number % 2 else "gate",
+        "severity": list(Severity)[number % 4],
+        "rule_id": f"r{number % 3}",
+        "action": "alert",
+        "message": "m",
+    }
+    return Alert(**(known | changes))
+
+
+class Served:
+    """An agent behind its listeners, in a thread of its own."""
+
+    def __init__(self, agent: SmallAgent) -> None:
+        self.agent = agent
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.listeners = Listeners(agent)
+        self.run(self.listeners.start())
+        self.url = f"http://127.0.0.1:{self.listeners.http_port}"
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def run(self, work):
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def call(self, function, *arguments):
+        async def calling():
+            return function(*arguments)
+
+        return self.run(calling())
+
+    def close(self):
+        self.client.close()
+        self.run(self.listeners.stop())
+        self.run(self.loop.shutdown_asyncgens())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+        self.agent.store.close()
+
+
+def small_agent(folder, routes: str = "", **agent) -> SmallAgent:
+    card = moat_card(routes)
+    flags = {
+        "agent.interfaces": ["lo"],
+        "agent.http_port": 0,
+        "agent.metrics_port": 0,
+        "agent.state_dir": str(folder),
+        "moat.password": "hush",
+    }
+    flags |= {f"agent.{name}": value for name, value in agent.items()}
+    loaded = load(None, {}, flags, [card])
+    return SmallAgent(loaded, Store(folder), {"moat": card}, {"moat": MoatEngine()})
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One server for a module."""
+    made = Served(small_agent(tmp_path_factory.mktemp("state"), f"{__name__}:extra_routes"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(served):
+    """An HTTP client of the served agent, which begins with the system's rule alone."""
+    served.agent.engines["moat"].rules[1:] = []
+    return served.client
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serve an agent with other settings."""
+    made = []
+
+    def start(**settings):
+        made.append(Served(small_agent(tmp_path, **settings)))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def alert():
+    """Makes the alert of a number; odd ones are the moat's."""
+    return make_alert
