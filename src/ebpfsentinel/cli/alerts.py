@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +68,22 @@ def mark(session: Session, alert_id: str) -> None:
 @click.pass_obj
 def watch(session: Session, component: str | None, severity: str | None, count: int | None) -> None:
     """Alerts as they happen, until Ctrl-C; with -o json one object a line."""
-    where = path("alerts", "stream")
-    seen = 0
-    with session.stream(where, component=component, severity_min=severity) as lines:
-        for alert in _events(lines):
+    shown = _follow(session, component=component, severity_min=severity)
+    try:
+        for _, alert in zip(range(count) if count else itertools.count(), shown, strict=False):
             click.echo(json.dumps(alert) if session.json else _live_line(alert))
-            seen += 1
-            if seen == count:
-                return
+    except KeyboardInterrupt:
+        return
+
+
+def _follow(session: Session, **query: str | None) -> Iterator[dict[str, Any]]:
+    """Live alerts.
+
+    Raises:
+        NoAgent: the stream ended.
+    """
+    with session.stream(path("alerts", "stream"), **query) as lines:
+        yield from _events(lines)
     raise NoAgent(f"The agent at {session.url} ended the stream: is it shutting down?")
 
 

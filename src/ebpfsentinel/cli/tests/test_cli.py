@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_status(cli):
 
 
 def test_health_and_its_exit_codes(cli, served):
-    assert "live:  yes" in ok(cli("health"))
+    assert "ready:       yes" in ok(cli("health"))
     served.agent.ready, served.agent.not_ready_reason = False, "eth9 is missing"
     try:
         result = cli("health")
@@ -201,7 +202,7 @@ def test_alerts_watch_shows_alerts_as_they_happen(cli, served, alert):
             if feed.queues:
                 served.call(feed.publish, alert(1, message="over\x1b[2Jthere"))
 
-    thread = threading.Thread(target=publish)
+    thread = threading.Thread(target=publish, daemon=True)
     thread.start()
     try:
         text = ok(cli("alerts", "watch", "--count", "2", "--component", "moat"))
@@ -212,6 +213,53 @@ def test_alerts_watch_shows_alerts_as_they_happen(cli, served, alert):
     assert len(text.splitlines()) == 2
     assert text.splitlines()[0].endswith("medium    moat  r1  alert  over\\x1b[2Jthere")
     assert json.loads(body)["id"] == "1-r-1"
+
+
+def test_ctrl_c_ends_a_watch_quietly(served, alert):
+    script = "from ebpfsentinel.cli import main; main()"
+    port = str(served.listeners.http_port)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "alerts", "watch", "--port", port],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"},
+    ) as watching:
+        feed = served.agent.alerts
+        stop = threading.Event()
+
+        def publish():
+            while not stop.wait(0.01):
+                served.call(feed.publish, alert(1))
+
+        thread = threading.Thread(target=publish, daemon=True)
+        thread.start()
+        try:
+            assert "moat" in watching.stdout.readline()
+            watching.send_signal(signal.SIGINT)
+            assert (watching.wait(20), watching.stderr.read()) == (0, "")
+        finally:
+            stop.set()
+            thread.join()
+            watching.kill()
+
+
+def test_the_end_of_the_agent_ends_a_watch(cli, served):
+    feed = served.agent.alerts
+    stop = threading.Event()
+
+    def end():
+        while not stop.wait(0.01):
+            if feed.queues:
+                served.call(feed.publish, None)
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    try:
+        assert "ended the stream" in refused(cli("alerts", "watch"), 3)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_audit_logs_and_history(cli):
@@ -282,7 +330,7 @@ def test_something_else_that_listens_is_told_apart(bare):
                 peer.recv(4096)
                 peer.sendall(b"SSH-2.0-OpenSSH\r\n")
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         told = refused(bare("--port", port, "status"), 3)
         thread.join()
@@ -319,7 +367,7 @@ def test_token_reaches_the_agent_from_option_and_environment(bare):
                     heard.append(peer.recv(4096).lower())
                     peer.sendall(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         told = refused(bare("--port", port, "--token", "t1", "status"))
         refused(bare("--port", port, "status", env={"EBPFSENTINEL_TOKEN": "a.b.c"}))
