@@ -218,10 +218,14 @@ class Served:
 
     def __init__(self, agent: SmallAgent) -> None:
         self.agent = agent
+        try:
+            self.listeners = Listeners(agent)
+        except BaseException:
+            agent.store.close()
+            raise
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
-        self.listeners = Listeners(agent)
         self.run(self.listeners.start())
         self.url = f"http://127.0.0.1:{self.listeners.http_port}"
         self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
