@@ -99,18 +99,21 @@ def both(left: Truth, right: Truth) -> Truth:
 
 
 class Evaluation:
-    """One table under evaluation.
+    """One table under evaluation; a column that it lacks is unknown.
 
-    ``panels`` judges the strings of each source. A column that the table lacks is unknown.
+    ``tests`` says who judges a test of strings: by the id of its node, the panel of its source
+    and the row in it. Nodes of a pool are the same where they are equal, so ids stand for nodes
+    everywhere here. ``none`` is no row; a bool that is false everywhere is that very array, mostly,
+    which saves looking.
     """
 
-    def __init__(self, table: Table, panels: Mapping[Source, Panel]) -> None:
+    def __init__(self, table: Table, tests: Mapping[int, tuple[Panel, int]]) -> None:
+        self.none = np.zeros(table.length, np.bool_)
         self._table = table
-        self._panels = panels
+        self._tests = tests
         self._memo: dict[int, Any] = {}
-        self._judged: dict[Source, NDArray[np.bool_]] = {}
-        self._sources: dict[Source, Strings] = {}
-        self._none = np.zeros(table.length, np.bool_)
+        self._judged: dict[int, NDArray[np.bool_]] = {}
+        self._sources: dict[int, Strings] = {}
 
     def truth(self, node: Node) -> Truth:
         """The value of a bool node."""
@@ -133,7 +136,9 @@ class Evaluation:
                 return self._text(node)
             case And(left=first, right=second):
                 left = self.truth(first)
-                return left if self._false(left) else both(left, self.truth(second))
+                return (
+                    Truth(self.none) if self._false(left) else self._and(left, self.truth(second))
+                )
             case Or(left=first, right=second):
                 return self._or(self.truth(first), second)
             case Not(value=value):
@@ -157,18 +162,24 @@ class Evaluation:
             case Literal(value=value):
                 return Truth(np.full(self._table.length, value, np.bool_))
             case Column() | Unknown():
-                return Truth(self._none, None, ~self._none)
+                return Truth(self.none, None, ~self.none)
             case _:
                 raise TypeError(f"{node} is no bool")
 
-    @staticmethod
-    def _false(value: Truth) -> bool:
-        return value.error is None and value.unknown is None and not value.true.any()
+    def _false(self, value: Truth) -> bool:
+        if value.error is not None or value.unknown is not None:
+            return False
+        return value.true is self.none or not value.true.any()
+
+    def _and(self, left: Truth, right: Truth) -> Truth:
+        return Truth(self.none) if self._false(right) else both(left, right)
 
     def _or(self, left: Truth, second: Node) -> Truth:
-        if left.true.all():
-            return left
         right = self.truth(second)
+        if self._false(right):
+            return left
+        if self._false(left):
+            return right
         if either(left.error, right.error) is None and either(left.unknown, right.unknown) is None:
             return Truth(left.true | right.true)
         return negate(both(negate(left), negate(right)))
@@ -187,40 +198,40 @@ class Evaluation:
 
     def _doubt(self, value: Truth) -> Mask:
         doubtful = either(value.error, value.unknown)
-        return self._none if doubtful is None else doubtful
+        return self.none if doubtful is None else doubtful
 
     def _text(self, node: Text) -> Truth:
         strings = self._strings(node.source)
         if strings is None:
-            return Truth(self._none, None, ~self._none)
-        panel = self._panels[node.source]
-        judged = self._judged.get(node.source)
+            return Truth(self.none, None, ~self.none)
+        panel, at = self._tests[id(node)]
+        judged = self._judged.get(id(panel))
         if judged is None:
-            judged = self._judged[node.source] = panel.judge(strings.words.values)  # type: ignore[arg-type]
-        row = judged[panel.rows[node]]
+            judged = self._judged[id(panel)] = panel.judge(strings.words.values)  # type: ignore[arg-type]
+        row = judged[at]
         if strings.error is None:
-            return Truth(row[strings.words.codes] if row.any() else self._none)
+            return Truth(row[strings.words.codes] if row.any() else self.none)
         return Truth(
             (row & ~strings.error)[strings.words.codes], strings.error[strings.words.codes]
         )
 
     def _strings(self, source: Source) -> Strings | None:
         """The strings (or tuples of strings) of a source; None where the table lacks it."""
-        if source in self._sources:
-            return self._sources[source]
+        if known := self._sources.get(id(source)):
+            return known
         name = source.name if isinstance(source, Column) else source.column.name
         words = self._table.columns.get(name)
         if not isinstance(words, Words):
             return None
         made = _item(words, source.index) if isinstance(source, Item) else Strings(words)
-        self._sources[source] = made
+        self._sources[id(source)] = made
         return made
 
     def _quantified(self, node: Quantified) -> Truth:
         """Evaluate the body once per element of the distinct lists, then fold per list."""
         strings = self._strings(node.column)
         if strings is None:
-            return Truth(self._none, None, ~self._none)
+            return Truth(self.none, None, ~self.none)
         inner = self._elements(node.column, strings.words)
         body = inner.truth(node.body)
         if node.every:
@@ -244,7 +255,7 @@ class Evaluation:
         key = id(column)
         inner: _Elements | None = self._memo.get(key)
         if inner is None:
-            inner = self._memo[key] = _Elements(column, words, self._panels)
+            inner = self._memo[key] = _Elements(column, words, self._tests)
         return inner
 
     def _compare(self, node: Compare) -> Truth:
@@ -264,7 +275,7 @@ class Evaluation:
                 return _numeric(np.asarray(self._table.columns[name]), node.type)
             case Column(type=type_):
                 kind = "int64" if type_ is FieldType.INT else "float64"
-                return Numbers(np.zeros(self._table.length, kind), None, ~self._none)
+                return Numbers(np.zeros(self._table.length, kind), None, ~self.none)
             case Size(source=source):
                 return self._size(source)
             case ToDouble(value=value):
@@ -280,7 +291,7 @@ class Evaluation:
     def _size(self, source: Source) -> Numbers:
         strings = self._strings(source)
         if strings is None:
-            return Numbers(np.zeros(self._table.length, np.int64), None, ~self._none)
+            return Numbers(np.zeros(self._table.length, np.int64), None, ~self.none)
         words, error = strings
         sizes = np.fromiter(map(len, words.values), np.int64, len(words.values))
         return Numbers(sizes[words.codes], None if error is None else error[words.codes])
@@ -292,14 +303,16 @@ class _Elements(Evaluation):
     ``owner`` is the index of the list that each element is of, ascending.
     """
 
-    def __init__(self, column: Column, words: Words, panels: Mapping[Source, Panel]) -> None:
+    def __init__(
+        self, column: Column, words: Words, tests: Mapping[int, tuple[Panel, int]]
+    ) -> None:
         numbers: dict[str, int] = {}
         flat = [numbers.setdefault(each, len(numbers)) for value in words.values for each in value]
         sizes = [len(value) for value in words.values]
         self.owner = np.repeat(np.arange(len(sizes)), sizes)
         codes = np.array(flat, np.int32)
         table = Table(len(flat), {column.name: Words(codes, list(numbers))})
-        super().__init__(table, panels)
+        super().__init__(table, tests)
 
     def _strings(self, source: Source) -> Strings | None:
         return super()._strings(source) if isinstance(source, Element) else None

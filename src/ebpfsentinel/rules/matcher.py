@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     """The rule language's own evaluator of one row; None is an error."""
 
 
+_NO_ROWS = np.empty(0, np.intp)
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A compiled condition: its form, the fields it reads, and the language's own evaluator."""
@@ -48,11 +51,15 @@ class ColumnMatcher:
         self._conditions = conditions
         self._types = fields
         self._errors: Counter[int] = Counter()
-        tests: dict[Source, list[Text]] = {}
+        self._pool = pool  # keeps every node alive, and with it its id
+        asked: dict[Source, list[Text]] = {}
         for node in pool:
             if isinstance(node, Text):
-                tests.setdefault(node.source, []).append(node)
-        self._panels = {source: Panel(asked) for source, asked in tests.items()}
+                asked.setdefault(node.source, []).append(node)
+        self._tests: dict[int, tuple[Panel, int]] = {}
+        for tests in asked.values():
+            panel = Panel(tests)
+            self._tests |= {id(test): (panel, row) for row, test in enumerate(tests)}
 
     def match(self, table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Row and condition indexes of every match, sorted by row and then by condition.
@@ -62,9 +69,9 @@ class ColumnMatcher:
         """
         if missing := self.fields - table.columns.keys():
             raise KeyError(f"the table lacks the column {min(missing)!r}")
-        evaluation = Evaluation(table, self._panels)
+        evaluation = Evaluation(table, self._tests)
         rows = [self._rows(index, evaluation, table) for index in range(len(self._conditions))]
-        row = np.concatenate([np.empty(0, np.intp), *rows])
+        row = np.concatenate([_NO_ROWS, *rows])
         which = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
         order = np.lexsort((which, row))
         return row[order], which[order]
@@ -72,7 +79,7 @@ class ColumnMatcher:
     def possible(self, field: str, value: object) -> bool:
         """May any condition be true of a row whose ``field`` is ``value``? Never wrongly False."""
         table = _single(field, value, self._types[field])
-        evaluation = Evaluation(table, self._panels)
+        evaluation = Evaluation(table, self._tests)
         for condition in self._conditions:
             truth = evaluation.truth(condition.form)
             if truth.true[0]:
@@ -91,6 +98,8 @@ class ColumnMatcher:
         """The rows of which the condition is true; counts those of which it failed."""
         condition = self._conditions[index]
         true, error, unknown = evaluation.truth(condition.form)
+        if true is evaluation.none and error is None and unknown is None:
+            return _NO_ROWS
         failed = 0 if error is None else np.count_nonzero(error)
         if unknown is not None and unknown.any():
             undecided = np.flatnonzero(unknown)
@@ -100,7 +109,7 @@ class ColumnMatcher:
             failed += np.count_nonzero(verdicts < 0)
         if failed:
             self._errors[index] += int(failed)
-        return np.flatnonzero(true)
+        return true.nonzero()[0]
 
 
 def _one_by_one(condition: Condition, table: Table, rows: NDArray[np.intp]) -> NDArray[np.int8]:

@@ -87,7 +87,7 @@ class Panel:
     """
 
     def __init__(self, tests: Sequence[Text]) -> None:
-        self.rows = {test: row for row, test in enumerate(tests)}
+        self._count = len(tests)
         self._equal: dict[str, list[int]] = {}
         self._alone: list[tuple[int, Callable[[str], bool]]] = []
         self._regexes: list[tuple[int, Any]] = []
@@ -121,7 +121,7 @@ class Panel:
 
     def judge(self, values: Sequence[str]) -> NDArray[np.bool_]:
         """Which tests hold for which strings: bool, ``(tests, values)``."""
-        found = np.zeros((len(self.rows), len(values)), np.bool_)
+        found = np.zeros((self._count, len(values)), np.bool_)
         if self._equal:
             for at, value in enumerate(values):
                 if (rows := self._equal.get(value)) is not None:
