@@ -28,7 +28,7 @@ from ebpfsentinel.api.query import (
     known_only,
     severity,
 )
-from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.alert import Alert, Severity, as_json
 from ebpfsentinel.store import AlertQuery, AuditEntry
 
 KEEPALIVE_S = 15.0
@@ -167,7 +167,7 @@ async def _events(
             if alert is None:
                 yield ServerSentEventMessage(comment="keepalive", data=None)
             else:
-                text = msgspec.json.encode(alert, enc_hook=str).decode()
+                text = as_json(alert).decode()
                 yield ServerSentEventMessage(text, event="alert", id=alert.id)
 
 
@@ -175,7 +175,7 @@ async def _texts(agent: Agent, last: str | None, wanted: Wanted) -> AsyncGenerat
     async with aclosing(_live(agent, last, wanted)) as found:
         async for alert in found:
             if alert is not None:
-                yield msgspec.json.encode(alert, enc_hook=str).decode()
+                yield as_json(alert).decode()
 
 
 async def _live(agent: Agent, last: str | None, wanted: Wanted) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from typing import Any
 
 import msgspec
@@ -69,3 +70,12 @@ class Alert(msgspec.Struct, kw_only=True, omit_defaults=False):
     finding: Finding | None = None
     technique: str | None = None
     context: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def as_json(alert: Alert) -> bytes:
+    """The alert as JSON; text that is not Unicode (a stray byte in a file name) gets ``?``."""
+    try:
+        return msgspec.json.encode(alert, enc_hook=str)
+    except UnicodeEncodeError:
+        tree = msgspec.to_builtins(alert, enc_hook=str)
+        return json.dumps(tree, ensure_ascii=False).encode("utf-8", "replace")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.alert import Alert, Severity, as_json
 from ebpfsentinel.store.database import Write
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _row(alert: Alert) -> tuple[Any, ...]:
         alert.rule_id,
         alert.technique,
         alert.false_positive,
-        msgspec.json.encode(alert, enc_hook=str),
+        as_json(alert),
     )
 
 

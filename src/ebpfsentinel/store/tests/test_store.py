@@ -108,6 +108,12 @@ def test_alert_filters_and_their_true_total(store, wanted, keep):
     assert [a.id for a in found] == matching[wanted.offset : wanted.offset + wanted.limit]
 
 
+def test_text_that_is_not_unicode_is_kept_as_far_as_it_is(store):
+    assert store.alerts.append([alert(1, message="/tmp/\udcff", context={"argv": ["\udc80ok"]})])
+    found, _ = store.alerts.query(AlertQuery())
+    assert (found[0].message, found[0].context) == ("/tmp/?", {"argv": ["?ok"]})
+
+
 def test_marking_what_is_not_there(store):
     assert not store.alerts.mark_false_positive("no")
 
