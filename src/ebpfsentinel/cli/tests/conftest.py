@@ -60,7 +60,6 @@ def served(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def cards(monkeypatch):
-    sys.modules.setdefault(__name__, sys.modules.get(__name__) or sys.modules[card.__module__])
     monkeypatch.setattr(command.Root, "cards", staticmethod(lambda: (card(),)))
 
 
