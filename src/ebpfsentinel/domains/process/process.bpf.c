@@ -12,8 +12,12 @@
  * names, as it can in any tool that reads paths without locks. It is bounded; what is cut is
  * flagged. The text reads as /proc/PID/exe does, " (deleted)" included.
  *
- * A buffer has TEXT_BYTES for the text, which ends there, and as many zeros after it: a copy of
- * the record's whole field from the start of the text therefore also clears the rest of the field.
+ * A line has TEXT_BYTES for the text, which ends there, and as many zeros after it: a copy of the
+ * record's whole field from the start of the text therefore also clears the rest of the field.
+ *
+ * Everything that a walk learns is kept in the map and not in variables. The verifier follows what
+ * it knows of every variable along every path through a loop (670,000 steps, a second to load);
+ * what is in a map is unknown to it, so paths join again (a twentieth of that).
  */
 #include "vmlinux.h"
 #include "record.h"
@@ -21,7 +25,6 @@
 #include "process.h"
 
 #define TEXT_BYTES 1024
-#define TEXT_CUT 0x80000000 /* set in the return value of a walk */
 #define PATH_STEPS 48
 #define CGROUP_STEPS 12
 #define PTRACED_STEPS 32
@@ -84,11 +87,19 @@ enum text_user {
 	TEXT_USERS,
 };
 
+struct text_line {
+	char text[2 * TEXT_BYTES];
+	__u32 at; /* where the text starts */
+};
+
 struct process_text {
-	char path[2 * TEXT_BYTES];
-	char cwd[2 * TEXT_BYTES];
-	char cgroup[2 * TEXT_BYTES];
+	struct text_line path;
+	struct text_line cwd;
+	struct text_line cgroup;
 	char name[256];
+	__u32 flags; /* enum process_flag: what was cut, and what kind of executable it is */
+	__u32 argv_bytes;
+	__u64 argv_start;
 };
 
 struct {
@@ -105,15 +116,13 @@ struct {
 	__type(value, struct process_task);
 } process_seed SEC(".maps");
 
-/* Where the texts of a process start in their buffers, and what was cut. */
-struct process_spans {
-	__u32 path;
-	__u32 cwd;
-	__u32 cgroup;
-	__u32 flags;
-	__u64 argv_start;
-	__u32 argv_bytes;
-};
+/* The run of the iterator that showed process 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} process_run SEC(".maps");
 
 static __always_inline struct process_counts *counts_get(void)
 {
@@ -167,35 +176,43 @@ static __always_inline void subject_fill(void *record, struct task_struct *task,
 	bpf_probe_read_kernel_str(who->comm, sizeof(who->comm), &task->comm);
 }
 
-/* Put "/name" in front of the text that starts at 'at'; TEXT_CUT when it does not fit. */
-static __always_inline __u32 text_prepend(char *text, __u32 at, const void *name, __u32 bytes)
+/* Put "/name" in front of the text; false when it does not fit. */
+static __always_inline bool line_prepend(struct text_line *line, const void *name, __u32 bytes)
 {
+	__u32 at = line->at;
+
 	if (bytes > 255 || at > TEXT_BYTES || at < bytes + 1)
-		return at | TEXT_CUT;
+		return false;
 	at = (at - bytes - 1) & (TEXT_BYTES - 1);
-	text[at] = '/';
-	if (bpf_probe_read_kernel(&text[at + 1], bytes & 255, name))
+	line->text[at] = '/';
+	if (bpf_probe_read_kernel(&line->text[at + 1], bytes & 255, name))
 		COUNT(path_unreadable);
-	return at;
+	line->at = at;
+	return true;
 }
 
-/*
- * The path of a dentry, up to the root of the mount tree it is in. Returns where the text starts,
- * with TEXT_CUT when names are missing at the left.
- */
-static __noinline __u32 path_walk(char *text, struct dentry *dentry, struct vfsmount *vfsmount)
+static __always_inline __u32 line_start(const struct text_line *line)
+{
+	__u32 at = line->at;
+
+	return at > TEXT_BYTES ? TEXT_BYTES : at;
+}
+
+/* The path of a dentry up to the root of the mount tree it is in; false when the left is cut off. */
+static __noinline bool path_walk(struct text_line *line, struct dentry *dentry,
+				 struct vfsmount *vfsmount)
 {
 	struct mount *mount = (void *)vfsmount - bpf_core_field_offset(struct mount, mnt);
 	struct dentry *root = BPF_CORE_READ(vfsmount, mnt_root);
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-	__u32 at = TEXT_BYTES;
 
-	if (!text)
-		return at;
+	if (!line)
+		return false;
+	line->at = TEXT_BYTES;
 	/* As the kernel's own d_path: a name that was unlinked, or that never was linked. */
 	if (dentry != root && (dentry == parent || !BPF_CORE_READ(dentry, d_hash.pprev))) {
-		__builtin_memcpy(&text[TEXT_BYTES - 10], " (deleted)", 10);
-		at -= 10;
+		__builtin_memcpy(&line->text[TEXT_BYTES - 10], " (deleted)", 10);
+		line->at = TEXT_BYTES - 10;
 	}
 	for (int step = 0; step < PATH_STEPS; step++) {
 		struct qstr name = {};
@@ -204,7 +221,7 @@ static __noinline __u32 path_walk(char *text, struct dentry *dentry, struct vfsm
 			struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 			if (above == mount || !above)
-				return at == TEXT_BYTES ? text_prepend(text, at, text, 0) : at;
+				return line->at < TEXT_BYTES || line_prepend(line, line, 0);
 			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 			mount = above;
 			root = BPF_CORE_READ(mount, mnt.mnt_root);
@@ -213,62 +230,54 @@ static __noinline __u32 path_walk(char *text, struct dentry *dentry, struct vfsm
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (bpf_probe_read_kernel(&name, sizeof(name), &dentry->d_name))
 			COUNT(path_unreadable);
-		at = text_prepend(text, at, name.name, name.len);
-		if (at & TEXT_CUT || parent == dentry)
-			return at;
+		if (!line_prepend(line, name.name, name.len))
+			return false;
+		if (parent == dentry)
+			return true;
 		dentry = parent;
 	}
-	return at | TEXT_CUT;
+	return false;
 }
 
-/* The path of a cgroup, up to the root of the unified hierarchy. */
-static __noinline __u32 cgroup_walk(struct process_text *text, struct kernfs_node *node)
+/* The path of a cgroup up to the root of the unified hierarchy; false when the left is cut off. */
+static __noinline bool cgroup_walk(struct process_text *text, struct kernfs_node *node)
 {
-	__u32 at = TEXT_BYTES;
-
 	if (!text)
-		return at;
+		return false;
+	text->cgroup.at = TEXT_BYTES;
 	for (int step = 0; step < CGROUP_STEPS; step++) {
 		struct kernfs_node *parent = kernfs_parent(node);
 		long bytes;
 
 		if (!parent)
-			return at == TEXT_BYTES ? text_prepend(text->cgroup, at, text, 0) : at;
+			return text->cgroup.at < TEXT_BYTES || line_prepend(&text->cgroup, text, 0);
 		bytes = bpf_probe_read_kernel_str(text->name, sizeof(text->name),
 						  BPF_CORE_READ(node, name));
 		if (bytes <= 0) {
 			COUNT(path_unreadable);
-			return at | TEXT_CUT;
+			return false;
 		}
-		at = text_prepend(text->cgroup, at, text->name, bytes - 1);
-		if (at & TEXT_CUT)
-			return at;
+		if (!line_prepend(&text->cgroup, text->name, bytes - 1))
+			return false;
 		node = parent;
 	}
-	return at | TEXT_CUT;
+	return false;
 }
 
-/* A walk's answer as a bounded start; sets the flag where the text was cut. */
-static __always_inline __u32 span_start(__u32 walked, __u32 *flags, __u32 flag)
-{
-	if (walked & TEXT_CUT)
-		*flags |= flag;
-	walked &= ~TEXT_CUT;
-	return walked > TEXT_BYTES ? TEXT_BYTES : walked;
-}
-
-static __always_inline __u32 exe_path(struct process_text *text, struct file *exe, __u32 *flags)
+static __always_inline void exe_find(struct process_text *text, struct file *exe)
 {
 	struct dentry *dentry = BPF_CORE_READ(exe, f_path.dentry);
 	struct vfsmount *mnt = BPF_CORE_READ(exe, f_path.mnt);
 
+	text->path.at = TEXT_BYTES;
 	if (!dentry || !mnt)
-		return TEXT_BYTES;
+		return;
 	if (BPF_CORE_READ(dentry, d_parent) == dentry && BPF_CORE_READ(mnt, mnt_root) != dentry)
-		*flags |= PROCESS_MEMFD | PROCESS_DELETED;
+		text->flags |= PROCESS_MEMFD | PROCESS_DELETED;
 	else if (!BPF_CORE_READ(dentry, d_hash.pprev))
-		*flags |= PROCESS_DELETED;
-	return span_start(path_walk(text->path, dentry, mnt), flags, PROCESS_PATH_TRUNCATED);
+		text->flags |= PROCESS_DELETED;
+	if (!path_walk(&text->path, dentry, mnt))
+		text->flags |= PROCESS_PATH_TRUNCATED;
 }
 
 static __always_inline bool name_ignored(const struct process_wanted *wanted, const char *comm)
@@ -282,13 +291,13 @@ static __always_inline bool name_ignored(const struct process_wanted *wanted, co
 }
 
 static __always_inline bool path_ignored(const struct process_wanted *wanted,
-					 const struct process_text *text, __u32 start)
+					 const struct process_text *text)
 {
 	struct process_path_key key = { .prefix_bits = sizeof(key.path) * 8 };
 
-	if (!wanted->ignored_paths || start > TEXT_BYTES)
+	if (!wanted->ignored_paths)
 		return false;
-	bpf_probe_read_kernel(key.path, sizeof(key.path), &text->path[start]);
+	bpf_probe_read_kernel(key.path, sizeof(key.path), &text->path.text[line_start(&text->path)]);
 	return bpf_map_lookup_elem(&process_paths, &key);
 }
 
@@ -298,7 +307,6 @@ static __always_inline bool subject_ignored(const struct process_wanted *wanted,
 					    struct task_struct *task)
 {
 	struct process_text *text;
-	__u32 flags = 0;
 
 	if (name_ignored(wanted, who->comm))
 		return true;
@@ -307,46 +315,48 @@ static __always_inline bool subject_ignored(const struct process_wanted *wanted,
 	text = text_get(TEXT_OF_CALL);
 	if (!text)
 		return false;
-	return path_ignored(wanted, text, exe_path(text, BPF_CORE_READ(task, mm, exe_file), &flags));
+	exe_find(text, BPF_CORE_READ(task, mm, exe_file));
+	return path_ignored(wanted, text);
 }
 
-static __always_inline void spans_find(struct process_spans *spans, struct process_text *text,
-				       struct task_struct *task, __u32 capture)
+static __always_inline void text_find(struct process_text *text, struct task_struct *task,
+				      __u32 capture)
 {
 	struct mm_struct *mm = BPF_CORE_READ(task, mm);
 	struct dentry *cwd = BPF_CORE_READ(task, fs, pwd.dentry);
 	__u64 argv_end;
 
-	spans->path = exe_path(text, BPF_CORE_READ(mm, exe_file), &spans->flags);
-	spans->cwd = TEXT_BYTES;
-	if (cwd && capture & CAPTURE_CWD)
-		spans->cwd = span_start(path_walk(text->cwd, cwd, BPF_CORE_READ(task, fs, pwd.mnt)),
-					&spans->flags, PROCESS_CWD_TRUNCATED);
-	spans->cgroup = span_start(cgroup_walk(text, task_cgroup(task)), &spans->flags,
-				   PROCESS_CGROUP_TRUNCATED);
-	if (TEXT_BYTES - spans->cgroup >= PROCESS_CGROUP) {
-		spans->cgroup = TEXT_BYTES - PROCESS_CGROUP + 1;
-		spans->flags |= PROCESS_CGROUP_TRUNCATED;
+	text->flags = BPF_CORE_READ(task, signal, tty) ? PROCESS_TTY : 0;
+	exe_find(text, BPF_CORE_READ(mm, exe_file));
+	text->cwd.at = TEXT_BYTES;
+	if (cwd && capture & CAPTURE_CWD &&
+	    !path_walk(&text->cwd, cwd, BPF_CORE_READ(task, fs, pwd.mnt)))
+		text->flags |= PROCESS_CWD_TRUNCATED;
+	if (!cgroup_walk(text, task_cgroup(task)))
+		text->flags |= PROCESS_CGROUP_TRUNCATED;
+	if (text->cgroup.at <= TEXT_BYTES - PROCESS_CGROUP) {
+		text->cgroup.at = TEXT_BYTES - PROCESS_CGROUP + 1;
+		text->flags |= PROCESS_CGROUP_TRUNCATED;
 	}
-	if (BPF_CORE_READ(task, signal, tty))
-		spans->flags |= PROCESS_TTY;
+	text->argv_start = 0;
+	text->argv_bytes = 0;
 	if (!(capture & CAPTURE_ARGV))
 		return;
-	spans->argv_start = BPF_CORE_READ(mm, arg_start);
+	text->argv_start = BPF_CORE_READ(mm, arg_start);
 	argv_end = BPF_CORE_READ(mm, arg_end);
-	if (argv_end > spans->argv_start)
-		spans->argv_bytes = argv_end - spans->argv_start;
+	if (argv_end > text->argv_start)
+		text->argv_bytes = argv_end - text->argv_start;
 }
 
 static __always_inline void image_fill(void *record, struct task_struct *task,
-				       const struct process_spans *spans, __u16 type)
+				       const struct process_text *text, __u16 type)
 {
 	struct process_image *image = record;
 	struct nsproxy *nsproxy = BPF_CORE_READ(task, nsproxy);
 	struct inode *inode = BPF_CORE_READ(task, mm, exe_file, f_inode);
 
 	subject_fill(record, task, type);
-	image->flags |= spans->flags;
+	image->flags |= text->flags;
 	image->cgroup_id = BPF_CORE_READ(task_cgroup(task), id);
 	image->inode = BPF_CORE_READ(inode, i_ino);
 	image->device = BPF_CORE_READ(inode, i_sb, s_dev);
@@ -362,21 +372,21 @@ static __always_inline void image_fill(void *record, struct task_struct *task,
 	image->uts_ns = BPF_CORE_READ(nsproxy, uts_ns, ns.inum);
 	image->ipc_ns = BPF_CORE_READ(nsproxy, ipc_ns, ns.inum);
 	image->argc = 0;
-	image->argv_bytes = spans->argv_bytes;
+	image->argv_bytes = text->argv_bytes;
 }
 
 /* Copies the whole field, so that the zeros after the text clear what the text does not fill. */
-#define TEXT_COPY(field, text, start)                                                              \
+#define LINE_COPY(field, line)                                                                     \
 	do {                                                                                       \
-		if (bpf_probe_read_kernel(field, sizeof(field), &(text)[start]))                   \
+		if (bpf_probe_read_kernel(field, sizeof(field), &(line).text[line_start(&(line))])) \
 			COUNT(text_unread);                                                        \
 	} while (0)
 
 /* The arguments, from the memory of the current process. A failed read clears what it read into. */
 static __always_inline void argv_copy(void *argv, __u32 room, __u32 *flags,
-				      const struct process_spans *spans)
+				      const struct process_text *text)
 {
-	__u32 bytes = spans->argv_bytes;
+	__u32 bytes = text->argv_bytes;
 
 	/* Reading address 0 fails, and a failed read clears its target: memset of any size. */
 	bpf_probe_read_kernel(argv, room, 0);
@@ -384,17 +394,17 @@ static __always_inline void argv_copy(void *argv, __u32 room, __u32 *flags,
 		bytes = room;
 		*flags |= PROCESS_ARGV_TRUNCATED;
 	}
-	if (bytes && bpf_probe_read_user(argv, bytes, (void *)spans->argv_start)) {
+	if (bytes && bpf_probe_read_user(argv, bytes, (void *)text->argv_start)) {
 		*flags |= PROCESS_ARGV_UNREADABLE;
 		COUNT(argv_unreadable);
 	}
 }
 
-static __always_inline bool spans_small(const struct process_spans *spans)
+static __always_inline bool text_small(const struct process_text *text)
 {
-	return TEXT_BYTES - spans->path < PROCESS_PATH_SMALL &&
-	       TEXT_BYTES - spans->cwd < PROCESS_PATH_SMALL &&
-	       spans->argv_bytes <= PROCESS_ARGV_SMALL;
+	return text->path.at > TEXT_BYTES - PROCESS_PATH_SMALL &&
+	       text->cwd.at > TEXT_BYTES - PROCESS_PATH_SMALL &&
+	       text->argv_bytes <= PROCESS_ARGV_SMALL;
 }
 
 #define EXEC_EMIT(ring, record_type)                                                               \
@@ -403,12 +413,12 @@ static __always_inline bool spans_small(const struct process_spans *spans)
                                                                                                    \
 		if (!exec)                                                                         \
 			return 0;                                                                  \
-		image_fill(exec, task, &spans, PROCESS_EXEC);                                      \
+		image_fill(exec, task, text, PROCESS_EXEC);                                        \
 		exec->argc = BPF_CORE_READ(bprm, argc);                                            \
-		TEXT_COPY(exec->path, text->path, spans.path);                                     \
-		TEXT_COPY(exec->cwd, text->cwd, spans.cwd);                                        \
-		TEXT_COPY(exec->cgroup, text->cgroup, spans.cgroup);                               \
-		argv_copy(exec->argv, sizeof(exec->argv), &exec->flags, &spans);                   \
+		LINE_COPY(exec->path, text->path);                                            \
+		LINE_COPY(exec->cwd, text->cwd);                                              \
+		LINE_COPY(exec->cgroup, text->cgroup);                                        \
+		argv_copy(exec->argv, sizeof(exec->argv), &exec->flags, text);                     \
 		record_submit(exec);                                                               \
 	} while (0)
 
@@ -420,7 +430,6 @@ int process_exec(struct sched_exec *ctx)
 	struct task_struct *task = ctx->task;
 	struct process_wanted *wanted = wanted_get();
 	struct process_text *text = text_get(TEXT_OF_EXEC);
-	struct process_spans spans = {};
 	char comm[16] = {};
 
 	COUNT(exec);
@@ -428,15 +437,15 @@ int process_exec(struct sched_exec *ctx)
 		return 0;
 	if (wanted->events & 1 << PROCESS_EXEC_FAILED)
 		bpf_map_delete_elem(&process_calls, &thread);
-	spans_find(&spans, text, task, wanted->capture);
+	text_find(text, task, wanted->capture);
 	bpf_probe_read_kernel_str(comm, sizeof(comm), &task->comm);
-	if (name_ignored(wanted, comm) || path_ignored(wanted, text, spans.path)) {
-		spans.flags |= PROCESS_IGNORED;
+	if (name_ignored(wanted, comm) || path_ignored(wanted, text)) {
+		text->flags |= PROCESS_IGNORED;
 		COUNT(filtered);
 	}
 	if (BPF_CORE_READ(bprm, filename) != BPF_CORE_READ(bprm, interp))
-		spans.flags |= PROCESS_SCRIPT;
-	if (spans_small(&spans))
+		text->flags |= PROCESS_SCRIPT;
+	if (text_small(text))
 		EXEC_EMIT(execs, struct process_exec);
 	else
 		EXEC_EMIT(execs_large, struct process_exec_large);
@@ -755,33 +764,51 @@ SETUID_CALL(setfsuid, CALL_SETFSUID, 1)
 SETUID_CALL(setfsgid, CALL_SETFSGID, 1)
 SETUID_CALL(setgroups, CALL_SETGROUPS, 1)
 
-/* One record for every process that is there now, to start the tree from. */
-SEC("iter/task")
-int process_tasks(struct bpf_iter__task *ctx)
+/* Not 0 when the output is full: the kernel then shows the same task again, so nothing is lost. */
+static __noinline long seed_show(struct seq_file *seq, struct task_struct *task)
 {
 	struct process_text *text = text_get(TEXT_OF_SEED);
 	struct process_wanted *wanted = wanted_get();
-	struct task_struct *task = ctx->task;
-	struct process_spans spans = {};
 	struct process_task *seed;
 	__u32 zero = 0;
 
-	if (!task || !text || !wanted || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid))
-		return 0;
-	if (!BPF_CORE_READ(task, signal, live.counter))
-		return 0;
 	seed = bpf_map_lookup_elem(&process_seed, &zero);
-	if (!seed)
+	if (!seed || !text || !wanted)
 		return 0;
-	spans_find(&spans, text, task, CAPTURE_CWD);
-	image_fill(seed, task, &spans, PROCESS_TASK);
-	if (name_ignored(wanted, seed->comm) || path_ignored(wanted, text, spans.path))
+	text_find(text, task, CAPTURE_CWD);
+	image_fill(seed, task, text, PROCESS_TASK);
+	if (name_ignored(wanted, seed->comm) || path_ignored(wanted, text))
 		seed->flags |= PROCESS_IGNORED;
-	TEXT_COPY(seed->path, text->path, spans.path);
-	TEXT_COPY(seed->cwd, text->cwd, spans.cwd);
-	TEXT_COPY(seed->cgroup, text->cgroup, spans.cgroup);
-	/* Where the output is full the kernel shows this task again: nothing is lost. */
-	bpf_seq_write(ctx->meta->seq, seed, sizeof(*seed));
+	LINE_COPY(seed->path, text->path);
+	LINE_COPY(seed->cwd, text->cwd);
+	LINE_COPY(seed->cgroup, text->cgroup);
+	return bpf_seq_write(seq, seed, sizeof(*seed));
+}
+
+/*
+ * One record for every process that is there now, to start the tree from. There are hosts whose
+ * iterator leaves out process 1 (a Firecracker guest did): it is shown, once in a run, as the
+ * parent of the first process that it is the parent of. User space takes the same process twice.
+ */
+SEC("iter/task")
+int process_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *parent, *task = ctx->task;
+	__u64 *last_run;
+	__u32 zero = 0;
+
+	if (!task || BPF_CORE_READ(task, pid) != BPF_CORE_READ(task, tgid) ||
+	    !BPF_CORE_READ(task, signal, live.counter))
+		return 0;
+	parent = BPF_CORE_READ(task, real_parent, group_leader);
+	last_run = bpf_map_lookup_elem(&process_run, &zero);
+	if (last_run && *last_run != ctx->meta->session_id && BPF_CORE_READ(parent, tgid) == 1) {
+		if (seed_show(ctx->meta->seq, parent) || seed_show(ctx->meta->seq, task))
+			return 0;
+		*last_run = ctx->meta->session_id;
+		return 0;
+	}
+	seed_show(ctx->meta->seq, task);
 	return 0;
 }
 
