@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The roots of the chains: one program per hook and interface parses the packet once and calls
+ * the first domain; the rest of the way is in packet.h. With an empty chain everything passes.
+ */
+#include "parse.h"
+
+static __always_inline void look_up_interface(struct packet *packet)
+{
+	__u32 zero = 0;
+	struct interfaces *known = bpf_map_lookup_elem(&interfaces, &zero);
+	__u32 ifindex = packet->ifindex;
+
+	packet->interface = 0;
+	packet->by_xdp = 0;
+	if (!known || ifindex >= INTERFACES)
+		return;
+	packet->interface = known->by_ifindex[ifindex].slot & (INTERFACE_SLOTS - 1);
+	packet->by_xdp = known->by_ifindex[ifindex].xdp;
+}
+
+SEC("xdp.frags")
+int xdp_root(struct xdp_md *ctx)
+{
+	struct packet *packet = packet_of(&xdp_packet);
+
+	if (!packet)
+		return XDP_PASS;
+	packet->vlan_id = 0;
+	packet->flags = 0;
+	packet->ifindex = ctx->ingress_ifindex;
+	packet->bytes = bpf_xdp_get_buff_len(ctx);
+	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
+	look_up_interface(packet);
+	bpf_tail_call(ctx, &xdp_chain, 0);
+	return xdp_pass(ctx, packet);
+}
+
+#define HEADER_BYTES 256
+
+SEC("tc")
+int tc_root(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&tc_packet);
+
+	if (!packet)
+		return TC_NEXT;
+	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
+	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
+		count_failure(FAILURE_PULL);
+	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
+	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
+	packet->ifindex = ctx->ingress_ifindex;
+	packet->bytes = ctx->len;
+	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
+	look_up_interface(packet);
+	bpf_tail_call(ctx, &tc_chain, 0);
+	return TC_NEXT;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A packet on its way through the chain. The root program of a hook parses it once into the
+ * hook's per-CPU scratch; every domain's program finds it there, adds its verdict, and either
+ * ends the way (xdp_drop, tc_drop) or hands on (xdp_next, tc_next). What XDP found out travels to
+ * TC in front of the packet, as struct packet_meta.
+ *
+ * Later fragments carry no ports: what follows their IP header is payload. Only packets with
+ * PACKET_PORTS have src_port and dst_port.
+ */
+#ifndef EBPFSENTINEL_PACKET_H
+#define EBPFSENTINEL_PACKET_H
+
+#include "count.h"
+#include <bpf/bpf_endian.h>
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_ARP 0x0806
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_QINQ 0x88a8
+#define ETHERTYPE_IPV6 0x86dd
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PROTOCOL_ICMPV6 58
+
+#define VLAN_DEPTH 2
+#define EXTENSION_DEPTH 8
+#define INTERFACE_SLOTS 64
+#define INTERFACES 65536
+#define META_VERSION 1
+
+/* Bits of packet.flags, packet_event.flags and packet_meta.flags. */
+#define PACKET_IPV6 0x01
+#define PACKET_VLAN 0x02
+#define PACKET_TCP 0x04
+#define PACKET_WOULD 0x08          /* alert mode: the verdict was computed, not enforced */
+#define PACKET_FRAGMENT 0x10       /* first fragment of several */
+#define PACKET_LATER_FRAGMENT 0x20 /* no transport header */
+#define PACKET_PORTS 0x40
+#define PACKET_MALFORMED 0x80      /* a header is cut short or nested too deeply */
+
+enum packet_action { ACTION_PASS, ACTION_DROP, ACTION_LOG, ACTION_REJECT };
+
+/* Addresses are words in host order, the most significant first; IPv4 is the first word. */
+struct packet {
+	__u32 src_addr[4];
+	__u32 dst_addr[4];
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 protocol;
+	__u8 family; /* 4, 6, or 0: not IP, or no whole IP header */
+	__u8 flags;
+	__u8 tcp_flags;
+	__u16 ethertype;
+	__u16 vlan_id; /* outermost */
+	__u16 l3_offset;
+	__u16 l4_offset;
+	__u32 bytes;
+	__u32 ifindex;
+	__u32 rule_id; /* of the last rule that matched; 0: none */
+	__u8 action;   /* enum packet_action, of that rule */
+	__u8 ratelimit_status;
+	__u8 interface; /* slot 0..63 */
+	__u8 slot;      /* place in the chain */
+	__u8 by_xdp;    /* XDP judges on this interface: TC stand-ins keep out */
+	__u8 pad[3];
+};
+
+/* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
+struct packet_event {
+	__u64 timestamp_ns; /* boot clock */
+	__u32 src_addr[4];
+	__u32 dst_addr[4];
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 protocol;
+	__u8 event_type;
+	__u8 action;
+	__u8 flags;
+	__u32 rule_id;
+	__u16 vlan_id;
+	__u16 cpu_id;
+	__u8 version;
+	__u8 tcp_flags;
+	__u16 bytes; /* on the wire; 65535: or more */
+	__u32 ifindex;
+};
+
+/* In front of the packet, from XDP to TC; the first 8 bytes are the seed's layout. */
+struct packet_meta {
+	__u32 rule_id;
+	__u8 action;
+	__u8 ratelimit_status;
+	__u8 flags; /* bit 0: present */
+	__u8 version;
+	__u16 l3_offset;
+	__u16 l4_offset;
+	__u8 packet_flags;
+	__u8 protocol;
+	__u16 vlan_id;
+};
+
+#define META_PRESENT 0x01
+
+/* An interface as user space set it up. */
+struct interface {
+	__u8 slot;
+	__u8 xdp; /* XDP programs run here */
+};
+
+struct interfaces {
+	struct interface by_ifindex[INTERFACES];
+};
+
+/* Frames by final verdict, per interface slot. would_drop is part of passed. */
+struct interface_count {
+	__u64 passed;
+	__u64 dropped;
+	__u64 would_drop;
+	__u64 bytes;
+};
+
+#define SCRATCH(name)                                                                              \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                           \
+		__uint(max_entries, 1);                                                            \
+		__type(key, __u32);                                                                \
+		__type(value, struct packet);                                                      \
+	} name SEC(".maps")
+
+#define CHAIN(name)                                                                                \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_PROG_ARRAY);                                             \
+		__uint(max_entries, 32);                                                           \
+		__type(key, __u32);                                                                \
+		__type(value, __u32);                                                              \
+	} name SEC(".maps")
+
+SCRATCH(xdp_packet);
+SCRATCH(tc_packet);
+CHAIN(xdp_chain);
+CHAIN(tc_chain);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct interfaces);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, INTERFACE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct interface_count);
+} interface_count SEC(".maps");
+
+static __always_inline struct packet *packet_of(void *scratch)
+{
+	__u32 zero = 0;
+	struct packet *packet = bpf_map_lookup_elem(scratch, &zero);
+
+	if (!packet)
+		count_failure(FAILURE_SCRATCH);
+	return packet;
+}
+
+static __always_inline void packet_count(const struct packet *packet, bool dropped)
+{
+	__u32 slot = packet->interface;
+	struct interface_count *count = bpf_map_lookup_elem(&interface_count, &slot);
+
+	if (!count)
+		return;
+	count->bytes += packet->bytes;
+	if (dropped)
+		count->dropped++;
+	else
+		count->passed++;
+	if (packet->flags & PACKET_WOULD)
+		count->would_drop++;
+}
+
+/* Write down what later programs want to know; a packet without room for it passes without. */
+static __always_inline void packet_put_meta(struct xdp_md *ctx, const struct packet *packet)
+{
+	struct packet_meta *meta;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta))) {
+		count_failure(FAILURE_META);
+		return;
+	}
+	meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 1) > (void *)(long)ctx->data)
+		return;
+	meta->rule_id = packet->rule_id;
+	meta->action = packet->action;
+	meta->ratelimit_status = packet->ratelimit_status;
+	meta->flags = META_PRESENT;
+	meta->version = META_VERSION;
+	meta->l3_offset = packet->l3_offset;
+	meta->l4_offset = packet->l4_offset;
+	meta->packet_flags = packet->flags;
+	meta->protocol = packet->protocol;
+	meta->vlan_id = packet->vlan_id;
+}
+
+/* The end of the XDP chain: the packet goes up the stack. */
+static __always_inline int xdp_pass(struct xdp_md *ctx, const struct packet *packet)
+{
+	packet_count(packet, false);
+	packet_put_meta(ctx, packet);
+	return XDP_PASS;
+}
+
+static __always_inline int xdp_drop(const struct packet *packet)
+{
+	packet_count(packet, true);
+	return XDP_DROP;
+}
+
+/* Hand on to the next domain; at the end of the chain the packet passes. */
+static __always_inline int xdp_next(struct xdp_md *ctx, struct packet *packet)
+{
+	packet->slot++;
+	bpf_tail_call(ctx, &xdp_chain, packet->slot);
+	return xdp_pass(ctx, packet);
+}
+
+#define TC_NEXT (-1) /* TC_ACT_UNSPEC and TCX_NEXT: whatever else is attached decides */
+#define TC_SHOT 2
+
+static __always_inline int tc_drop(const struct packet *packet)
+{
+	packet_count(packet, true);
+	return TC_SHOT;
+}
+
+static __always_inline int tc_next(struct __sk_buff *ctx, struct packet *packet)
+{
+	packet->slot++;
+	bpf_tail_call(ctx, &tc_chain, packet->slot);
+	return TC_NEXT;
+}
+
+#endif
