@@ -28,21 +28,43 @@ class AlertFeed(Protocol):
 
 
 class Agent(Protocol):
-    """The running agent.
+    """The running agent."""
 
-    ``domains`` and ``engines`` are keyed by the cards' names; ``started_ns`` is wall time.
-    ``not_ready_reason`` says what is missing while ``ready`` is False.
-    """
+    @property
+    def settings(self) -> CoreSettings:
+        """What is in force."""
 
-    settings: CoreSettings
-    loaded: Loaded
-    domains: Mapping[str, Domain]
-    engines: Mapping[str, Engine]
-    store: Store
-    version: str
-    started_ns: int
-    ready: bool
-    not_ready_reason: str
+    @property
+    def loaded(self) -> Loaded:
+        """Where it came from, and what to warn of."""
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """The cards, by name."""
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """Their engines, by the cards' names."""
+
+    @property
+    def store(self) -> Store:
+        """What survives a restart."""
+
+    @property
+    def version(self) -> str:
+        """Of the agent."""
+
+    @property
+    def started_ns(self) -> int:
+        """Since when it runs, wall nanoseconds."""
+
+    @property
+    def ready(self) -> bool:
+        """Is everything that was asked for attached?"""
+
+    @property
+    def not_ready_reason(self) -> str:
+        """What is missing; empty when ready."""
 
     @property
     def kernel(self) -> Kernel:

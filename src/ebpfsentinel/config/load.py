@@ -270,6 +270,7 @@ def _with_source(error: SettingsError, sources: Mapping[str, str]) -> SettingsEr
 
 def _check_agent(settings: CoreSettings) -> None:
     agent = settings.agent
+    _check_log_filter(agent.log_filter)
     seen: dict[int, str] = {}
     for name in ("http_port", "grpc_port", "metrics_port"):
         port = getattr(agent, name)
@@ -283,6 +284,18 @@ def _check_agent(settings: CoreSettings) -> None:
             f"{agent.bind_address} is not loopback and this version has no authentication",
             "Bind 127.0.0.1, or set agent.allow_unauthenticated_api: true.",
         )
+
+
+def _check_log_filter(text: str) -> None:
+    for part in filter(None, text.split(",")):
+        split = _DIRECTIVE.fullmatch(part.strip())
+        try:
+            LogLevel(split[2] if split and split[1] else part)
+        except ValueError:
+            split = None
+        if not (split and split[1]):
+            remedy = "Write module=level, comma separated, such as api=debug,kernel=trace."
+            raise SettingsError("agent.log_filter", f"{part!r} is not module=level", remedy)
 
 
 def is_loopback(address: str) -> bool:

@@ -135,6 +135,8 @@ def test_minimal_configuration_has_the_documented_defaults(take):
             "agent: {interfaces: [eth0], bind_address: 0.0.0.0}\nauth: {enabled: true}",
             "agent.bind_address: 0.0.0.0 is not loopback",
         ),
+        ("agent: {interfaces: [a], log_filter: 'api=loud'}", "agent.log_filter: 'api=loud' is not"),
+        ("agent: {interfaces: [a], log_filter: debug}", "agent.log_filter: 'debug' is not"),
         ("agent: {interfaces: [eth0], bind_address: host.example}", "is not an IP address"),
     ],
 )
@@ -233,6 +235,11 @@ def test_unknown_variables_are_refused_with_the_nearest(name, hint):
 def test_a_bad_value_of_a_variable_names_the_variable(take):
     with pytest.raises(SettingsError, match=r"agent.http_port: found \"x\" \(set by EBPFS"):
         take(MINIMAL, {"EBPFSENTINEL_AGENT__HTTP_PORT": "x"})
+
+
+def test_a_log_filter_of_the_file_is_taken(take):
+    text = "agent: {interfaces: [a], log_filter: 'api=DEBUG, kernel.ring=trace'}"
+    assert take(text).settings.agent.log_filter == "api=DEBUG, kernel.ring=trace"
 
 
 def test_rust_log_sets_level_and_filter(take):
