@@ -35,14 +35,17 @@ def card_routes(agent: Agent, card: Domain) -> list[Any]:
             _remove(agent, card, collection, where),
         ]
     if card.routes:
-        found.append(Router(path=prefix, route_handlers=_extras(agent, card), tags=[card.name]))
+        found += _extras(agent, card, prefix)
     return found
 
 
-def _extras(agent: Agent, card: Domain) -> Sequence[Any]:
+def _extras(agent: Agent, card: Domain, prefix: str) -> list[Any]:
+    """What ``card.routes`` names makes handlers of the engine; relative paths go below the card."""
     module, _, name = card.routes.partition(":")
     made: Sequence[Any] = getattr(importlib.import_module(module), name)(agent.engines[card.name])
-    return made
+    whole = [handler for handler in made if all(path.startswith("/api/") for path in handler.paths)]
+    below = [handler for handler in made if handler not in whole]
+    return [*whole, Router(path=prefix, route_handlers=below, tags=[card.name])] if below else whole
 
 
 def _status(agent: Agent, card: Domain, prefix: str) -> Any:

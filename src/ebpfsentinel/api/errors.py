@@ -6,6 +6,7 @@ What the caller did wrong is told in full; what we did wrong is logged in full a
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -60,12 +61,15 @@ def envelope(status: int, code: str, message: str) -> Response[ErrorBody]:
     return Response(ErrorBody(ErrorDetail(code, message)), status_code=status)
 
 
-def _http(_: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
+def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
     if error.status_code >= 500 and not isinstance(error, Refusal):
-        return _unexpected(_, error)
+        return _unexpected(request, error)
     status = 400 if error.status_code == 422 else error.status_code
     code = getattr(error, "code", None) or _CODES.get(status, "INVALID_REQUEST")
-    made = envelope(status, code, _message(error))
+    told = _message(error)
+    if told in (HTTPStatus.NOT_FOUND.phrase, HTTPStatus.METHOD_NOT_ALLOWED.phrase):
+        told = f"{request.method} {request.url.path[:200]}: {told.lower()}. See /swagger-ui/."
+    made = envelope(status, code, told)
     for name, value in (error.headers or {}).items():
         made.headers[name] = value
     return made

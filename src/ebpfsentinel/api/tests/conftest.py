@@ -58,11 +58,15 @@ def extra_routes(engine: MoatEngine):
     async def depth() -> dict[str, int]:
         return {"depth": len(engine.rules)}
 
+    @get("/api/v1/moat/width")
+    async def width() -> dict[str, int]:
+        return {"width": 3}
+
     @get("/broken")
     async def broken() -> None:
         raise RuntimeError("the secret reason")
 
-    return [depth, broken]
+    return [depth, width, broken]
 
 
 def moat_card(routes: str = "") -> Domain:

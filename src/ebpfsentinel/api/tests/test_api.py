@@ -110,7 +110,8 @@ def test_a_body_over_64_kib_is_refused(client):
 
 
 def test_every_error_has_the_envelope(client):
-    error(client.get("/nothing"), 404, "NOT_FOUND")
+    message = error(client.get("/nothing"), 404, "NOT_FOUND")
+    assert message == "GET /nothing: not found. See /swagger-ui/."
     error(client.get("/api/v1/moat/nothing"), 404, "NOT_FOUND")
     answer = client.put(RULES, json={})
     error(answer, 405, "METHOD_NOT_ALLOWED")
@@ -126,6 +127,7 @@ def test_what_fails_unexpectedly_is_logged_and_not_told(client, caplog):
 
 def test_extra_routes_of_a_card_stand_below_its_name(client):
     assert client.get("/api/v1/moat/depth").json() == {"depth": 1}
+    assert client.get("/api/v1/moat/width").json() == {"width": 3}
 
 
 def test_ebpf_status(client):
