@@ -1,14 +1,18 @@
 """The live process tree.
 
 The problem: records of forks, execs and exits come from rings of their own, so an exec may arrive
-before its fork, and an exit before both; pids are used again within seconds on a busy machine; and
-a long-lived process must still show who started it when all of those are long gone.
+before its fork, and an exit before both; the exec of an orphan names the parent that adopted it;
+pids are used again within seconds on a busy machine; and a long-lived process must still show who
+started it when all of those are long gone.
 
 The chosen way: a process is named by (pid, start_ns), which is never used twice, so records may
 arrive in any order: whichever comes first makes the node, an exit marks it for good, and what
 arrives later never revives it. Exited nodes stay, first for at least two ticks (longer than any
 record can lag behind), then as a bounded history. Ancestry is a chain of immutable links taken at
 the fork: a link holds what the parent ran *then*, is shared by all children, and outlives the node.
+Which image that was is decided by time, not by arrival: a parent remembers the image before its
+last exec, for forks that arrive late, and the children of the last seconds, for its own execs that
+do.
 
 Rejected: parents looked up when asked for (gone by then, or by now running something else), and one
 ordered ring for all records (fixed-size records then all have the size of the largest).
@@ -33,6 +37,7 @@ Key = tuple[int, int]
 
 MAX_ANCESTORS = 32
 _TICKS_KEPT = 2
+_YOUNG_NS = 2_000_000_000
 
 
 class Link:
@@ -83,20 +88,40 @@ class Ended:
 class Node:
     """One process. ``image_ns`` is when it began to run ``image`` (boot clock)."""
 
-    __slots__ = ("_link", "ended", "ignored", "image", "image_ns", "key", "ns_pid", "parent", "up")
+    __slots__ = (
+        "_link",
+        "earlier",
+        "earlier_ns",
+        "ended",
+        "ignored",
+        "image",
+        "image_ns",
+        "key",
+        "ns_pid",
+        "parent",
+        "up",
+        "young",
+    )
 
     def __init__(self, key: Key, parent: Key, up: Link | None) -> None:
         self.key, self.parent, self.up = key, parent, up
         self.image, self.image_ns = NO_IMAGE, 0
+        self.earlier, self.earlier_ns = NO_IMAGE, 0
+        self.young: list[Node] | None = None
         self.ended: Ended | None = None
         self.ignored = False
         self.ns_pid: Key = (0, 0)
         self._link: Link | None = None
 
     def run(self, image: Image, time_ns: int) -> None:
-        """It runs ``image`` from ``time_ns`` on; older news is dropped."""
+        """It runs, or before its last exec ran, ``image`` from ``time_ns`` on."""
         if time_ns >= self.image_ns:
+            self.earlier, self.earlier_ns = self.image, self.image_ns
             self.image, self.image_ns, self._link = image, time_ns, None
+        elif time_ns >= self.earlier_ns:
+            self.earlier, self.earlier_ns = image, time_ns
+        if self.young:
+            self._pass_on()
 
     def show(self, image: Image) -> None:
         """It was seen to run ``image``; a record of the exec, which tells more, still wins."""
@@ -109,11 +134,27 @@ class Node:
             self.ns_pid = (int(numbers["pid_ns"]), int(numbers["ns_pid"]))
         return self.ns_pid
 
-    def link(self) -> Link:
-        """This process as an ancestor of what it forks now."""
+    def link(self, time_ns: int) -> Link:
+        """This process as an ancestor of what it forked at ``time_ns``."""
+        if time_ns < self.image_ns:
+            return Link(self.key, self.earlier, self.up)
         if self._link is None:
             self._link = Link(self.key, self.image, self.up)
         return self._link
+
+    def inherit(self, above: Node) -> None:
+        """It was forked by ``above``, and runs what that ran then unless it has executed since."""
+        self.up, self._link = above.link(self.key[1]), None
+        if self.image_ns == 0:
+            self.image, self.ignored = self.up.image, above.ignored
+        if self.young:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """What changed about it changed for those whom it forked lately."""
+        for child in self.young or ():
+            if child.key[1] >= self.earlier_ns:
+                child.inherit(self)
 
 
 UNKNOWN = Node((0, 0), (0, 0), None)
@@ -131,6 +172,9 @@ class Tree:
         self._ended: deque[Node] = deque()
         self._marks: deque[int] = deque([0] * _TICKS_KEPT, _TICKS_KEPT)
         self._dropped = 0
+        self._breeding: list[Node] = []
+        self._orphans: dict[Key, list[Node]] = {}
+        self._last_start_ns = 0
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -180,6 +224,8 @@ class Tree:
         for key, parent, ns_pid in zip(keys, parents, ns_pids, strict=True):
             node = get(key) or self._add(key, parent)
             node.ns_pid = ns_pid
+            if node.parent != parent or node.up is None:
+                self._adopt(node, parent)
             nodes.append(node)
         return nodes
 
@@ -217,6 +263,7 @@ class Tree:
 
     def tick(self) -> None:
         """Forget the oldest of the exited beyond the history, but none of the last two ticks."""
+        self._wean()
         settled = self._marks[0] - self._dropped
         surplus = min(len(self._ended) - self.history, settled)
         for _ in range(max(surplus, 0)):
@@ -224,16 +271,44 @@ class Tree:
         self._marks.append(self._dropped + len(self._ended))
 
     def _add(self, key: Key, parent: Key) -> Node:
-        above = self._nodes.get(parent)
-        node = Node(key, parent, above.link() if above else None)
-        if above is not None:
-            node.image, node.ignored = above.image, above.ignored
+        node = Node(key, parent, None)
+        self._adopt(node, parent)
         self._nodes[key] = node
+        for child in self._orphans.pop(key, ()):
+            self._adopt(child, key)
+        self._last_start_ns = max(self._last_start_ns, key[1])
         self.live += 1
         holder = self._pids.get(key[0])
         if holder is None or holder.key[1] < key[1]:
             self._pids[key[0]] = node
         return node
+
+    def _adopt(self, node: Node, parent: Key) -> None:
+        """``parent`` forked ``node``."""
+        node.parent = parent
+        above = self._nodes.get(parent)
+        if above is None:
+            self._orphans.setdefault(parent, []).append(node)
+            return
+        node.inherit(above)
+        if above.young is None:
+            above.young = []
+            self._breeding.append(above)
+        above.young.append(node)
+
+    def _wean(self) -> None:
+        """Forget what was kept for records that are late, after two seconds: none is so late."""
+        since = self._last_start_ns - _YOUNG_NS
+        breeding, self._breeding = self._breeding, []
+        for node in breeding:
+            node.young = [child for child in node.young or () if child.key[1] >= since] or None
+            if node.young:
+                self._breeding.append(node)
+        self._orphans = {
+            parent: children
+            for parent, children in self._orphans.items()
+            if children[-1].key[1] >= since
+        }
 
     def _end(self, node: Node, end: Ended) -> None:
         if node.ended is None:

@@ -36,14 +36,14 @@ _TYPES = {
 }
 
 
-def record(kind, pid, start=None, parent=(1, 1), time=1_000, **values):
+def record(kind, pid, start=None, parent=(1, 1), time=None, **values):
     """One record: ``parent`` is (ppid, start); ``argv`` may be a list of strings."""
     dtype, number = _TYPES[kind]
     row = np.zeros(1, dtype)
     row["version"], row["type"] = 1, number
     row["pid"], row["start_ns"] = pid, pid * 10 if start is None else start
     row["ppid"], row["parent_start_ns"] = parent
-    row["time_ns"] = time
+    row["time_ns"] = row["start_ns"] if time is None else time
     if "argv" in values:
         argv = values.pop("argv")
         values["argv"] = b"\0".join(each.encode() for each in argv) + b"\0"

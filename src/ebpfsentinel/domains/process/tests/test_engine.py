@@ -47,7 +47,7 @@ def test_the_example_of_the_specification_as_it_stands():
     (alert,) = made.feed("execs", row, NOW).alerts
     assert alert.rule_id == "suspicious_temp_execution"
     assert (alert.action, alert.severity, alert.component) == ("alert", Severity.HIGH, "process")
-    assert alert.timestamp_ns == OFFSET + 1_000
+    assert alert.timestamp_ns == OFFSET + 90
     assert msgspec.to_builtins(alert.finding) == {
         "label": "Suspicious Temp Execution",
         "risk_score": 0.7,

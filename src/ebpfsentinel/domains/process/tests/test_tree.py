@@ -65,6 +65,38 @@ def test_a_forked_child_runs_what_its_parent_ran_and_keeps_it_as_its_ancestor():
     assert made.tree.at_pid(6).up.names == ("nginx",)
 
 
+def test_the_fork_tells_who_started_an_orphan():
+    made = bare()
+    made.feed("execs", record("exec", 5, path=b"/bin/dash"), 0)
+    made.feed("execs", record("exec", 6, parent=(1, 1), path=b"/bin/sleep"), 0)
+    made.feed("forks", record("fork", 6, parent=(5, 50)), 0)
+    node = made.tree.at_pid(6)
+    assert (node.up.names, node.parent, node.image.path) == (("dash",), (5, 50), b"/bin/sleep")
+
+
+def family():
+    """A shell execs, forks a subshell, which forks a child that execs; then the shell execs again."""
+    return [
+        ("forks", record("fork", 5, 100, (2, 20), time=100)),
+        ("execs", record("exec", 5, 100, (2, 20), time=110, path=b"/bin/dash")),
+        ("forks", record("fork", 6, 120, (5, 100), time=120)),
+        ("forks", record("fork", 7, 130, (6, 120), time=130)),
+        ("execs", record("exec", 7, 130, (6, 120), time=140, path=b"/bin/sleep")),
+        ("execs", record("exec", 5, 100, (2, 20), time=150, path=b"/bin/other")),
+    ]
+
+
+def test_ancestry_is_by_time_and_not_by_arrival():
+    for order in itertools.permutations(family()):
+        made = bare()
+        made.feed("execs", record("exec", 2, 20, (1, 1), time=30, path=b"/usr/bin/python3"), 0)
+        for source, row in order:
+            made.feed(source, row, 0)
+        images = {pid: made.tree.at_pid(pid).image.path for pid in (5, 6, 7)}
+        assert images == {5: b"/bin/other", 6: b"/bin/dash", 7: b"/bin/sleep"}
+        assert made.tree.at_pid(7).up.names == ("dash", "dash", "python3")
+
+
 def test_history_is_bounded_and_what_ended_lately_is_kept_for_two_ticks():
     made = bare(3)
     for pid in range(10, 30):
