@@ -1,8 +1,9 @@
 """Container ids from cgroup paths.
 
-Runtimes name the cgroup of a container after it: ``docker-<id>.scope``,
-``cri-containerd-<id>.scope``, ``crio-<id>.scope``, ``libpod-<id>.scope``, ``/docker/<id>``, ``/kubepods/.../pod<uid>/<id>``,
-``lxc.payload.<name>``, ``/lxc/<name>``, ``/machine.slice/machine-<name>.scope``.
+Runtimes name the cgroup of a container after it: ``docker-<id>.scope``, ``crio-<id>.scope``,
+``cri-containerd-<id>.scope``, ``libpod-<id>.scope``, ``/docker/<id>``,
+``/kubepods/.../pod<uid>/<id>``, ``lxc.payload.<name>``, ``/lxc/<name>``,
+``/machine.slice/machine-<name>.scope``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ebpfsentinel.domains.process.columns import Events
 from ebpfsentinel.domains.process.events import PROCESS_COUNTS, ProcessEvent, ProcessFlag
 from ebpfsentinel.domains.process.findings import Guard, Match, alert, matches
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
-    import numpy as np
     from numpy.typing import NDArray
 
     from ebpfsentinel.domains.process.settings import ProcessSettings
@@ -308,5 +309,5 @@ def _heeded(events: Events) -> Events:
     """The events that rules may judge: those of ignored processes are for the tree only."""
     ignored = events.rows["flags"] & ProcessFlag.PROCESS_IGNORED != 0
     if events.type != "exec":
-        ignored |= [node.ignored for node in events.nodes]
+        ignored |= np.array([node.ignored for node in events.nodes], np.bool_)
     return events.where(~ignored) if ignored.any() else events

@@ -41,6 +41,10 @@ RING(exits, struct process_exit, 1 << 20);
 RING(ptraces, struct process_ptrace, 256 << 10);
 RING(setuids, struct process_setuid, 256 << 10);
 RECORD(process_tasks, struct process_task);
+EMIT_TYPE(process_event, enum process_event);
+EMIT_TYPE(process_flag, enum process_flag);
+EMIT_TYPE(process_setuid_call, enum process_setuid_call);
+EMIT_TYPE(process_capture, enum process_capture);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

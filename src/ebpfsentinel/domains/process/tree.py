@@ -284,8 +284,10 @@ class Tree:
         return node
 
     def _adopt(self, node: Node, parent: Key) -> None:
-        """``parent`` forked ``node``."""
+        """``parent`` forked ``node``, unless it started later: so there are no cycles."""
         node.parent = parent
+        if parent[1] >= node.key[1]:
+            return
         above = self._nodes.get(parent)
         if above is None:
             self._orphans.setdefault(parent, []).append(node)

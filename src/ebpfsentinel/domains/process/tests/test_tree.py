@@ -2,8 +2,9 @@
 
 import itertools
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from process_records import bare, record, rows
-from hypothesis import given, settings, strategies as st
 
 from ebpfsentinel.domains.process.image import NO_IMAGE
 from ebpfsentinel.domains.process.tree import MAX_ANCESTORS, Ended, Link, Tree
@@ -75,7 +76,7 @@ def test_the_fork_tells_who_started_an_orphan():
 
 
 def family():
-    """A shell execs, forks a subshell, which forks a child that execs; then the shell execs again."""
+    """A shell forks a subshell, which forks a child that execs; then the shell execs again."""
     return [
         ("forks", record("fork", 5, 100, (2, 20), time=100)),
         ("execs", record("exec", 5, 100, (2, 20), time=110, path=b"/bin/dash")),
@@ -168,6 +169,14 @@ def test_live_and_ended_always_add_up(steps):
     for _ in range(4):
         made.tick(0)
     assert len(made.tree) == len(known - ended) + min(2, len(ended))
+
+
+def test_processes_that_claim_to_be_their_own_ancestors_do_no_harm():
+    made = bare()
+    for _ in range(3):
+        made.feed("execs", rows(record("exec", 5, 50, (5, 50)), record("exec", 6, 50, (7, 50))), 0)
+        made.feed("forks", rows(record("fork", 7, 50, (6, 50)), record("fork", 5, 50, (6, 60))), 0)
+    assert made.tree.live == 3
 
 
 def test_an_empty_tree_ticks():
