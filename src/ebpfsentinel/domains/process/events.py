@@ -1866,3 +1866,16 @@ class ProcessCall(Batch):
     def egid(self) -> NDArray[Any]:
         """Column ``egid``."""
         return self.rows["egid"]
+
+
+RECORDS: dict[str, np.dtype[Any]] = {
+    "forks": PROCESS_FORK,
+    "execs": PROCESS_EXEC,
+    "execs_large": PROCESS_EXEC_LARGE,
+    "exec_fails": PROCESS_EXEC_FAILED,
+    "exits": PROCESS_EXIT,
+    "ptraces": PROCESS_PTRACE,
+    "setuids": PROCESS_SETUID,
+    "process_tasks": PROCESS_TASK,
+}
+"""Record type of each ring and iterator."""
