@@ -12,9 +12,367 @@ from ebpfsentinel.model.batch import Batch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+def _record(itemsize: int, fields: tuple[tuple[str, Any, int], ...]) -> np.dtype[Any]:
+    names, formats, offsets = zip(*fields, strict=True)
+    return np.dtype(
+        {
+            "names": list(names),
+            "formats": list(formats),
+            "offsets": list(offsets),
+            "itemsize": itemsize,
+        }
+    )
+
+
+PROCESS_FORK = _record(
+    88,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("cgroup_id", "<u8", 80),
+    ),
+)
+
+PROCESS_EXEC = _record(
+    840,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("cgroup_id", "<u8", 80),
+        ("inode", "<u8", 88),
+        ("device", "<u4", 96),
+        ("loginuid", "<u4", 100),
+        ("sessionid", "<u4", 104),
+        ("mnt_ns", "<u4", 108),
+        ("net_ns", "<u4", 112),
+        ("user_ns", "<u4", 116),
+        ("uts_ns", "<u4", 120),
+        ("ipc_ns", "<u4", 124),
+        ("argc", "<u4", 128),
+        ("argv_bytes", "<u4", 132),
+        ("path", "|S128", 136),
+        ("cwd", "|S128", 264),
+        ("cgroup", "|S192", 392),
+        ("argv", "|S256", 584),
+    ),
+)
+
+PROCESS_EXEC_LARGE = _record(
+    6472,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("cgroup_id", "<u8", 80),
+        ("inode", "<u8", 88),
+        ("device", "<u4", 96),
+        ("loginuid", "<u4", 100),
+        ("sessionid", "<u4", 104),
+        ("mnt_ns", "<u4", 108),
+        ("net_ns", "<u4", 112),
+        ("user_ns", "<u4", 116),
+        ("uts_ns", "<u4", 120),
+        ("ipc_ns", "<u4", 124),
+        ("argc", "<u4", 128),
+        ("argv_bytes", "<u4", 132),
+        ("path", "|S1024", 136),
+        ("cwd", "|S1024", 1160),
+        ("cgroup", "|S192", 2184),
+        ("argv", "|S4096", 2376),
+    ),
+)
+
+PROCESS_EXEC_FAILED = _record(
+    344,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("error", "<i4", 80),
+        ("dirfd", "<i4", 84),
+        ("filename", "|S256", 88),
+    ),
+)
+
+PROCESS_EXIT = _record(
+    88,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("code", "<i4", 80),
+        ("signal", "<u4", 84),
+    ),
+)
+
+PROCESS_PTRACE = _record(
+    128,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("target_start_ns", "<u8", 80),
+        ("request", "<u4", 88),
+        ("result", "<i4", 92),
+        ("asked_pid", "<u4", 96),
+        ("target_pid", "<u4", 100),
+        ("target_tid", "<u4", 104),
+        ("target_uid", "<u4", 108),
+        ("target_comm", "|S16", 112),
+    ),
+)
+
+PROCESS_SETUID = _record(
+    136,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("call", "<u4", 80),
+        ("result", "<i4", 84),
+        ("asked_1", "<u4", 88),
+        ("asked_2", "<u4", 92),
+        ("asked_3", "<u4", 96),
+        ("old_uid", "<u4", 100),
+        ("old_gid", "<u4", 104),
+        ("old_euid", "<u4", 108),
+        ("old_egid", "<u4", 112),
+        ("new_uid", "<u4", 116),
+        ("new_gid", "<u4", 120),
+        ("new_euid", "<u4", 124),
+        ("new_egid", "<u4", 128),
+        ("reserved", "<u4", 132),
+    ),
+)
+
+PROCESS_TASK = _record(
+    2376,
+    (
+        ("version", "<u2", 0),
+        ("type", "<u2", 2),
+        ("flags", "<u4", 4),
+        ("time_ns", "<u8", 8),
+        ("start_ns", "<u8", 16),
+        ("parent_start_ns", "<u8", 24),
+        ("pid", "<u4", 32),
+        ("ppid", "<u4", 36),
+        ("uid", "<u4", 40),
+        ("gid", "<u4", 44),
+        ("euid", "<u4", 48),
+        ("egid", "<u4", 52),
+        ("pid_ns", "<u4", 56),
+        ("ns_pid", "<u4", 60),
+        ("comm", "|S16", 64),
+        ("cgroup_id", "<u8", 80),
+        ("inode", "<u8", 88),
+        ("device", "<u4", 96),
+        ("loginuid", "<u4", 100),
+        ("sessionid", "<u4", 104),
+        ("mnt_ns", "<u4", 108),
+        ("net_ns", "<u4", 112),
+        ("user_ns", "<u4", 116),
+        ("uts_ns", "<u4", 120),
+        ("ipc_ns", "<u4", 124),
+        ("argc", "<u4", 128),
+        ("argv_bytes", "<u4", 132),
+        ("path", "|S1024", 136),
+        ("cwd", "|S1024", 1160),
+        ("cgroup", "|S192", 2184),
+    ),
+)
+
+PROCESS_CALL = _record(
+    40,
+    (
+        ("first", "<u8", 0),
+        ("second", "<u8", 8),
+        ("third", "<u8", 16),
+        ("uid", "<u4", 24),
+        ("gid", "<u4", 28),
+        ("euid", "<u4", 32),
+        ("egid", "<u4", 36),
+    ),
+)
+
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
+PROCESS_COUNTS = _record(
+    104,
+    (
+        ("exec", "<u8", 0),
+        ("exec_failed", "<u8", 8),
+        ("fork", "<u8", 16),
+        ("thread", "<u8", 24),
+        ("exit", "<u8", 32),
+        ("ptrace", "<u8", 40),
+        ("setuid", "<u8", 48),
+        ("filtered", "<u8", 56),
+        ("argv_unreadable", "<u8", 64),
+        ("path_unreadable", "<u8", 72),
+        ("filename_unreadable", "<u8", 80),
+        ("call_unsaved", "<u8", 88),
+        ("text_unread", "<u8", 96),
+    ),
+)
+
+PROCESS_WANTED = _record(
+    32,
+    (
+        ("events", "<u4", 0),
+        ("capture", "<u4", 4),
+        ("ptrace_requests", "<u8", 8),
+        ("setuid_calls", "<u4", 16),
+        ("ignored_names", "<u4", 20),
+        ("ignored_paths", "<u4", 24),
+        ("reserved", "<u4", 28),
+    ),
+)
+
+PROCESS_NAME_KEY = _record(
+    20,
+    (
+        ("prefix_bits", "<u4", 0),
+        ("name", "|S16", 4),
+    ),
+)
+
+PROCESS_PATH_KEY = _record(
+    132,
+    (
+        ("prefix_bits", "<u4", 0),
+        ("path", "|S128", 4),
+    ),
+)
+
+TEXT_LINE = _record(
+    2052,
+    (
+        ("text", "|S2048", 0),
+        ("at", "<u4", 2048),
+    ),
+)
+
+PROCESS_TEXT = _record(
+    6432,
+    (
+        ("path", TEXT_LINE, 0),
+        ("cwd", TEXT_LINE, 2052),
+        ("cgroup", TEXT_LINE, 4104),
+        ("name", "|S256", 6156),
+        ("flags", "<u4", 6412),
+        ("argv_bytes", "<u4", 6416),
+        ("argv_start", "<u8", 6424),
+    ),
+)
+
+RECORDS = {
+    "forks": PROCESS_FORK,
+    "execs": PROCESS_EXEC,
+    "execs_large": PROCESS_EXEC_LARGE,
+    "exec_fails": PROCESS_EXEC_FAILED,
+    "exits": PROCESS_EXIT,
+    "ptraces": PROCESS_PTRACE,
+    "setuids": PROCESS_SETUID,
+    "process_tasks": PROCESS_TASK,
+}
+
 
 class ProcessEvent(enum.IntEnum):
-    """C: ``enum process_event``."""
+    """C ``enum process_event``."""
 
     PROCESS_EXEC = 1
     PROCESS_EXEC_FAILED = 2
@@ -26,7 +384,7 @@ class ProcessEvent(enum.IntEnum):
 
 
 class ProcessFlag(enum.IntEnum):
-    """C: ``enum process_flag``."""
+    """C ``enum process_flag``."""
 
     PROCESS_PATH_TRUNCATED = 1
     PROCESS_CWD_TRUNCATED = 2
@@ -44,7 +402,7 @@ class ProcessFlag(enum.IntEnum):
 
 
 class ProcessSetuidCall(enum.IntEnum):
-    """C: ``enum process_setuid_call``."""
+    """C ``enum process_setuid_call``."""
 
     CALL_SETUID = 0
     CALL_SETGID = 1
@@ -58,1824 +416,843 @@ class ProcessSetuidCall(enum.IntEnum):
 
 
 class ProcessCapture(enum.IntEnum):
-    """C: ``enum process_capture``."""
+    """C ``enum process_capture``."""
 
     CAPTURE_ARGV = 1
     CAPTURE_CWD = 2
 
 
-PROCESS_SUBJECT = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-    ]
-)
-"""C: ``struct process_subject``."""
-
-PROCESS_IMAGE = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("cgroup_id", "<u8"),
-        ("inode", "<u8"),
-        ("device", "<u4"),
-        ("loginuid", "<u4"),
-        ("sessionid", "<u4"),
-        ("mnt_ns", "<u4"),
-        ("net_ns", "<u4"),
-        ("user_ns", "<u4"),
-        ("uts_ns", "<u4"),
-        ("ipc_ns", "<u4"),
-        ("argc", "<u4"),
-        ("argv_bytes", "<u4"),
-    ]
-)
-"""C: ``struct process_image``."""
-
-PROCESS_EXEC = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("cgroup_id", "<u8"),
-        ("inode", "<u8"),
-        ("device", "<u4"),
-        ("loginuid", "<u4"),
-        ("sessionid", "<u4"),
-        ("mnt_ns", "<u4"),
-        ("net_ns", "<u4"),
-        ("user_ns", "<u4"),
-        ("uts_ns", "<u4"),
-        ("ipc_ns", "<u4"),
-        ("argc", "<u4"),
-        ("argv_bytes", "<u4"),
-        ("path", "S128"),
-        ("cwd", "S128"),
-        ("cgroup", "S192"),
-        ("argv", "S256"),
-    ]
-)
-"""C: ``struct process_exec``."""
-
-PROCESS_EXEC_LARGE = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("cgroup_id", "<u8"),
-        ("inode", "<u8"),
-        ("device", "<u4"),
-        ("loginuid", "<u4"),
-        ("sessionid", "<u4"),
-        ("mnt_ns", "<u4"),
-        ("net_ns", "<u4"),
-        ("user_ns", "<u4"),
-        ("uts_ns", "<u4"),
-        ("ipc_ns", "<u4"),
-        ("argc", "<u4"),
-        ("argv_bytes", "<u4"),
-        ("path", "S1024"),
-        ("cwd", "S1024"),
-        ("cgroup", "S192"),
-        ("argv", "S4096"),
-    ]
-)
-"""C: ``struct process_exec_large``."""
-
-PROCESS_TASK = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("cgroup_id", "<u8"),
-        ("inode", "<u8"),
-        ("device", "<u4"),
-        ("loginuid", "<u4"),
-        ("sessionid", "<u4"),
-        ("mnt_ns", "<u4"),
-        ("net_ns", "<u4"),
-        ("user_ns", "<u4"),
-        ("uts_ns", "<u4"),
-        ("ipc_ns", "<u4"),
-        ("argc", "<u4"),
-        ("argv_bytes", "<u4"),
-        ("path", "S1024"),
-        ("cwd", "S1024"),
-        ("cgroup", "S192"),
-    ]
-)
-"""C: ``struct process_task``."""
-
-PROCESS_EXEC_FAILED = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("error", "<i4"),
-        ("dirfd", "<i4"),
-        ("filename", "S256"),
-    ]
-)
-"""C: ``struct process_exec_failed``."""
-
-PROCESS_FORK = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("cgroup_id", "<u8"),
-    ]
-)
-"""C: ``struct process_fork``."""
-
-PROCESS_EXIT = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("code", "<i4"),
-        ("signal", "<u4"),
-    ]
-)
-"""C: ``struct process_exit``."""
-
-PROCESS_PTRACE = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("target_start_ns", "<u8"),
-        ("request", "<u4"),
-        ("result", "<i4"),
-        ("asked_pid", "<u4"),
-        ("target_pid", "<u4"),
-        ("target_tid", "<u4"),
-        ("target_uid", "<u4"),
-        ("target_comm", "S16"),
-    ]
-)
-"""C: ``struct process_ptrace``."""
-
-PROCESS_SETUID = np.dtype(
-    [
-        ("version", "<u2"),
-        ("type", "<u2"),
-        ("flags", "<u4"),
-        ("time_ns", "<u8"),
-        ("start_ns", "<u8"),
-        ("parent_start_ns", "<u8"),
-        ("pid", "<u4"),
-        ("ppid", "<u4"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-        ("pid_ns", "<u4"),
-        ("ns_pid", "<u4"),
-        ("comm", "S16"),
-        ("call", "<u4"),
-        ("result", "<i4"),
-        ("asked_1", "<u4"),
-        ("asked_2", "<u4"),
-        ("asked_3", "<u4"),
-        ("old_uid", "<u4"),
-        ("old_gid", "<u4"),
-        ("old_euid", "<u4"),
-        ("old_egid", "<u4"),
-        ("new_uid", "<u4"),
-        ("new_gid", "<u4"),
-        ("new_euid", "<u4"),
-        ("new_egid", "<u4"),
-        ("reserved", "<u4"),
-    ]
-)
-"""C: ``struct process_setuid``."""
-
-PROCESS_COUNTS = np.dtype(
-    [
-        ("exec", "<u8"),
-        ("exec_failed", "<u8"),
-        ("fork", "<u8"),
-        ("thread", "<u8"),
-        ("exit", "<u8"),
-        ("ptrace", "<u8"),
-        ("setuid", "<u8"),
-        ("filtered", "<u8"),
-        ("argv_unreadable", "<u8"),
-        ("path_unreadable", "<u8"),
-        ("filename_unreadable", "<u8"),
-        ("call_unsaved", "<u8"),
-        ("text_unread", "<u8"),
-    ]
-)
-"""C: ``struct process_counts``."""
-
-PROCESS_WANTED = np.dtype(
-    [
-        ("events", "<u4"),
-        ("capture", "<u4"),
-        ("ptrace_requests", "<u8"),
-        ("setuid_calls", "<u4"),
-        ("ignored_names", "<u4"),
-        ("ignored_paths", "<u4"),
-        ("reserved", "<u4"),
-    ]
-)
-"""C: ``struct process_wanted``."""
-
-PROCESS_NAME_KEY = np.dtype(
-    [
-        ("prefix_bits", "<u4"),
-        ("name", "S16"),
-    ]
-)
-"""C: ``struct process_name_key``."""
-
-PROCESS_PATH_KEY = np.dtype(
-    [
-        ("prefix_bits", "<u4"),
-        ("path", "S128"),
-    ]
-)
-"""C: ``struct process_path_key``."""
-
-PROCESS_CALL = np.dtype(
-    [
-        ("first", "<u8"),
-        ("second", "<u8"),
-        ("third", "<u8"),
-        ("uid", "<u4"),
-        ("gid", "<u4"),
-        ("euid", "<u4"),
-        ("egid", "<u4"),
-    ]
-)
-"""C: ``struct process_call``."""
-
-
-class ProcessSubject(Batch):
-    """Rows of ``struct process_subject``."""
-
-    record = PROCESS_SUBJECT
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-
-class ProcessImage(Batch):
-    """Rows of ``struct process_image``."""
-
-    record = PROCESS_IMAGE
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-    @property
-    def cgroup_id(self) -> NDArray[Any]:
-        """Column ``cgroup_id``."""
-        return self.rows["cgroup_id"]
-
-    @property
-    def inode(self) -> NDArray[Any]:
-        """Column ``inode``."""
-        return self.rows["inode"]
-
-    @property
-    def device(self) -> NDArray[Any]:
-        """Column ``device``."""
-        return self.rows["device"]
-
-    @property
-    def loginuid(self) -> NDArray[Any]:
-        """Column ``loginuid``."""
-        return self.rows["loginuid"]
-
-    @property
-    def sessionid(self) -> NDArray[Any]:
-        """Column ``sessionid``."""
-        return self.rows["sessionid"]
-
-    @property
-    def mnt_ns(self) -> NDArray[Any]:
-        """Column ``mnt_ns``."""
-        return self.rows["mnt_ns"]
-
-    @property
-    def net_ns(self) -> NDArray[Any]:
-        """Column ``net_ns``."""
-        return self.rows["net_ns"]
-
-    @property
-    def user_ns(self) -> NDArray[Any]:
-        """Column ``user_ns``."""
-        return self.rows["user_ns"]
-
-    @property
-    def uts_ns(self) -> NDArray[Any]:
-        """Column ``uts_ns``."""
-        return self.rows["uts_ns"]
-
-    @property
-    def ipc_ns(self) -> NDArray[Any]:
-        """Column ``ipc_ns``."""
-        return self.rows["ipc_ns"]
-
-    @property
-    def argc(self) -> NDArray[Any]:
-        """Column ``argc``."""
-        return self.rows["argc"]
-
-    @property
-    def argv_bytes(self) -> NDArray[Any]:
-        """Column ``argv_bytes``."""
-        return self.rows["argv_bytes"]
-
-
-class ProcessExec(Batch):
-    """Rows of ``struct process_exec``."""
-
-    record = PROCESS_EXEC
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-    @property
-    def cgroup_id(self) -> NDArray[Any]:
-        """Column ``cgroup_id``."""
-        return self.rows["cgroup_id"]
-
-    @property
-    def inode(self) -> NDArray[Any]:
-        """Column ``inode``."""
-        return self.rows["inode"]
-
-    @property
-    def device(self) -> NDArray[Any]:
-        """Column ``device``."""
-        return self.rows["device"]
-
-    @property
-    def loginuid(self) -> NDArray[Any]:
-        """Column ``loginuid``."""
-        return self.rows["loginuid"]
-
-    @property
-    def sessionid(self) -> NDArray[Any]:
-        """Column ``sessionid``."""
-        return self.rows["sessionid"]
-
-    @property
-    def mnt_ns(self) -> NDArray[Any]:
-        """Column ``mnt_ns``."""
-        return self.rows["mnt_ns"]
-
-    @property
-    def net_ns(self) -> NDArray[Any]:
-        """Column ``net_ns``."""
-        return self.rows["net_ns"]
-
-    @property
-    def user_ns(self) -> NDArray[Any]:
-        """Column ``user_ns``."""
-        return self.rows["user_ns"]
-
-    @property
-    def uts_ns(self) -> NDArray[Any]:
-        """Column ``uts_ns``."""
-        return self.rows["uts_ns"]
-
-    @property
-    def ipc_ns(self) -> NDArray[Any]:
-        """Column ``ipc_ns``."""
-        return self.rows["ipc_ns"]
-
-    @property
-    def argc(self) -> NDArray[Any]:
-        """Column ``argc``."""
-        return self.rows["argc"]
-
-    @property
-    def argv_bytes(self) -> NDArray[Any]:
-        """Column ``argv_bytes``."""
-        return self.rows["argv_bytes"]
-
-    @property
-    def path(self) -> NDArray[Any]:
-        """Column ``path``."""
-        return self.rows["path"]
-
-    @property
-    def cwd(self) -> NDArray[Any]:
-        """Column ``cwd``."""
-        return self.rows["cwd"]
-
-    @property
-    def cgroup(self) -> NDArray[Any]:
-        """Column ``cgroup``."""
-        return self.rows["cgroup"]
-
-    @property
-    def argv(self) -> NDArray[Any]:
-        """Column ``argv``."""
-        return self.rows["argv"]
-
-
-class ProcessExecLarge(Batch):
-    """Rows of ``struct process_exec_large``."""
-
-    record = PROCESS_EXEC_LARGE
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-    @property
-    def cgroup_id(self) -> NDArray[Any]:
-        """Column ``cgroup_id``."""
-        return self.rows["cgroup_id"]
-
-    @property
-    def inode(self) -> NDArray[Any]:
-        """Column ``inode``."""
-        return self.rows["inode"]
-
-    @property
-    def device(self) -> NDArray[Any]:
-        """Column ``device``."""
-        return self.rows["device"]
-
-    @property
-    def loginuid(self) -> NDArray[Any]:
-        """Column ``loginuid``."""
-        return self.rows["loginuid"]
-
-    @property
-    def sessionid(self) -> NDArray[Any]:
-        """Column ``sessionid``."""
-        return self.rows["sessionid"]
-
-    @property
-    def mnt_ns(self) -> NDArray[Any]:
-        """Column ``mnt_ns``."""
-        return self.rows["mnt_ns"]
-
-    @property
-    def net_ns(self) -> NDArray[Any]:
-        """Column ``net_ns``."""
-        return self.rows["net_ns"]
-
-    @property
-    def user_ns(self) -> NDArray[Any]:
-        """Column ``user_ns``."""
-        return self.rows["user_ns"]
-
-    @property
-    def uts_ns(self) -> NDArray[Any]:
-        """Column ``uts_ns``."""
-        return self.rows["uts_ns"]
-
-    @property
-    def ipc_ns(self) -> NDArray[Any]:
-        """Column ``ipc_ns``."""
-        return self.rows["ipc_ns"]
-
-    @property
-    def argc(self) -> NDArray[Any]:
-        """Column ``argc``."""
-        return self.rows["argc"]
-
-    @property
-    def argv_bytes(self) -> NDArray[Any]:
-        """Column ``argv_bytes``."""
-        return self.rows["argv_bytes"]
-
-    @property
-    def path(self) -> NDArray[Any]:
-        """Column ``path``."""
-        return self.rows["path"]
-
-    @property
-    def cwd(self) -> NDArray[Any]:
-        """Column ``cwd``."""
-        return self.rows["cwd"]
-
-    @property
-    def cgroup(self) -> NDArray[Any]:
-        """Column ``cgroup``."""
-        return self.rows["cgroup"]
-
-    @property
-    def argv(self) -> NDArray[Any]:
-        """Column ``argv``."""
-        return self.rows["argv"]
-
-
-class ProcessTask(Batch):
-    """Rows of ``struct process_task``."""
-
-    record = PROCESS_TASK
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-    @property
-    def cgroup_id(self) -> NDArray[Any]:
-        """Column ``cgroup_id``."""
-        return self.rows["cgroup_id"]
-
-    @property
-    def inode(self) -> NDArray[Any]:
-        """Column ``inode``."""
-        return self.rows["inode"]
-
-    @property
-    def device(self) -> NDArray[Any]:
-        """Column ``device``."""
-        return self.rows["device"]
-
-    @property
-    def loginuid(self) -> NDArray[Any]:
-        """Column ``loginuid``."""
-        return self.rows["loginuid"]
-
-    @property
-    def sessionid(self) -> NDArray[Any]:
-        """Column ``sessionid``."""
-        return self.rows["sessionid"]
-
-    @property
-    def mnt_ns(self) -> NDArray[Any]:
-        """Column ``mnt_ns``."""
-        return self.rows["mnt_ns"]
-
-    @property
-    def net_ns(self) -> NDArray[Any]:
-        """Column ``net_ns``."""
-        return self.rows["net_ns"]
-
-    @property
-    def user_ns(self) -> NDArray[Any]:
-        """Column ``user_ns``."""
-        return self.rows["user_ns"]
-
-    @property
-    def uts_ns(self) -> NDArray[Any]:
-        """Column ``uts_ns``."""
-        return self.rows["uts_ns"]
-
-    @property
-    def ipc_ns(self) -> NDArray[Any]:
-        """Column ``ipc_ns``."""
-        return self.rows["ipc_ns"]
-
-    @property
-    def argc(self) -> NDArray[Any]:
-        """Column ``argc``."""
-        return self.rows["argc"]
-
-    @property
-    def argv_bytes(self) -> NDArray[Any]:
-        """Column ``argv_bytes``."""
-        return self.rows["argv_bytes"]
-
-    @property
-    def path(self) -> NDArray[Any]:
-        """Column ``path``."""
-        return self.rows["path"]
-
-    @property
-    def cwd(self) -> NDArray[Any]:
-        """Column ``cwd``."""
-        return self.rows["cwd"]
-
-    @property
-    def cgroup(self) -> NDArray[Any]:
-        """Column ``cgroup``."""
-        return self.rows["cgroup"]
-
-
-class ProcessExecFailed(Batch):
-    """Rows of ``struct process_exec_failed``."""
-
-    record = PROCESS_EXEC_FAILED
-    __slots__ = ()
-
-    @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
-        return self.rows["version"]
-
-    @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
-        return self.rows["type"]
-
-    @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
-        return self.rows["flags"]
-
-    @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
-        return self.rows["time_ns"]
-
-    @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
-        return self.rows["start_ns"]
-
-    @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
-        return self.rows["parent_start_ns"]
-
-    @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
-        return self.rows["pid"]
-
-    @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
-        return self.rows["ppid"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
-        return self.rows["uid"]
-
-    @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
-        return self.rows["gid"]
-
-    @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
-        return self.rows["euid"]
-
-    @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
-        return self.rows["egid"]
-
-    @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
-        return self.rows["pid_ns"]
-
-    @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
-        return self.rows["ns_pid"]
-
-    @property
-    def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
-        return self.rows["comm"]
-
-    @property
-    def error(self) -> NDArray[Any]:
-        """Column ``error``."""
-        return self.rows["error"]
-
-    @property
-    def dirfd(self) -> NDArray[Any]:
-        """Column ``dirfd``."""
-        return self.rows["dirfd"]
-
-    @property
-    def filename(self) -> NDArray[Any]:
-        """Column ``filename``."""
-        return self.rows["filename"]
-
-
 class ProcessFork(Batch):
-    """Rows of ``struct process_fork``."""
+    """Rows of C ``struct process_fork``."""
 
     record = PROCESS_FORK
     __slots__ = ()
 
     @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
+    def version(self) -> NDArray[np.uint16]:
         return self.rows["version"]
 
     @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
+    def type(self) -> NDArray[np.uint16]:
         return self.rows["type"]
 
     @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
+    def flags(self) -> NDArray[np.uint32]:
         return self.rows["flags"]
 
     @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
+    def time_ns(self) -> NDArray[np.uint64]:
         return self.rows["time_ns"]
 
     @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
+    def start_ns(self) -> NDArray[np.uint64]:
         return self.rows["start_ns"]
 
     @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
+    def parent_start_ns(self) -> NDArray[np.uint64]:
         return self.rows["parent_start_ns"]
 
     @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
+    def pid(self) -> NDArray[np.uint32]:
         return self.rows["pid"]
 
     @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
+    def ppid(self) -> NDArray[np.uint32]:
         return self.rows["ppid"]
 
     @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
+    def uid(self) -> NDArray[np.uint32]:
         return self.rows["uid"]
 
     @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
+    def gid(self) -> NDArray[np.uint32]:
         return self.rows["gid"]
 
     @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
+    def euid(self) -> NDArray[np.uint32]:
         return self.rows["euid"]
 
     @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
+    def egid(self) -> NDArray[np.uint32]:
         return self.rows["egid"]
 
     @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
+    def pid_ns(self) -> NDArray[np.uint32]:
         return self.rows["pid_ns"]
 
     @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
+    def ns_pid(self) -> NDArray[np.uint32]:
         return self.rows["ns_pid"]
 
     @property
     def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
         return self.rows["comm"]
 
     @property
-    def cgroup_id(self) -> NDArray[Any]:
-        """Column ``cgroup_id``."""
+    def cgroup_id(self) -> NDArray[np.uint64]:
         return self.rows["cgroup_id"]
 
 
+class ProcessExec(Batch):
+    """Rows of C ``struct process_exec``."""
+
+    record = PROCESS_EXEC
+    __slots__ = ()
+
+    @property
+    def version(self) -> NDArray[np.uint16]:
+        return self.rows["version"]
+
+    @property
+    def type(self) -> NDArray[np.uint16]:
+        return self.rows["type"]
+
+    @property
+    def flags(self) -> NDArray[np.uint32]:
+        return self.rows["flags"]
+
+    @property
+    def time_ns(self) -> NDArray[np.uint64]:
+        return self.rows["time_ns"]
+
+    @property
+    def start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["start_ns"]
+
+    @property
+    def parent_start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["parent_start_ns"]
+
+    @property
+    def pid(self) -> NDArray[np.uint32]:
+        return self.rows["pid"]
+
+    @property
+    def ppid(self) -> NDArray[np.uint32]:
+        return self.rows["ppid"]
+
+    @property
+    def uid(self) -> NDArray[np.uint32]:
+        return self.rows["uid"]
+
+    @property
+    def gid(self) -> NDArray[np.uint32]:
+        return self.rows["gid"]
+
+    @property
+    def euid(self) -> NDArray[np.uint32]:
+        return self.rows["euid"]
+
+    @property
+    def egid(self) -> NDArray[np.uint32]:
+        return self.rows["egid"]
+
+    @property
+    def pid_ns(self) -> NDArray[np.uint32]:
+        return self.rows["pid_ns"]
+
+    @property
+    def ns_pid(self) -> NDArray[np.uint32]:
+        return self.rows["ns_pid"]
+
+    @property
+    def comm(self) -> NDArray[Any]:
+        return self.rows["comm"]
+
+    @property
+    def cgroup_id(self) -> NDArray[np.uint64]:
+        return self.rows["cgroup_id"]
+
+    @property
+    def inode(self) -> NDArray[np.uint64]:
+        return self.rows["inode"]
+
+    @property
+    def device(self) -> NDArray[np.uint32]:
+        return self.rows["device"]
+
+    @property
+    def loginuid(self) -> NDArray[np.uint32]:
+        return self.rows["loginuid"]
+
+    @property
+    def sessionid(self) -> NDArray[np.uint32]:
+        return self.rows["sessionid"]
+
+    @property
+    def mnt_ns(self) -> NDArray[np.uint32]:
+        return self.rows["mnt_ns"]
+
+    @property
+    def net_ns(self) -> NDArray[np.uint32]:
+        return self.rows["net_ns"]
+
+    @property
+    def user_ns(self) -> NDArray[np.uint32]:
+        return self.rows["user_ns"]
+
+    @property
+    def uts_ns(self) -> NDArray[np.uint32]:
+        return self.rows["uts_ns"]
+
+    @property
+    def ipc_ns(self) -> NDArray[np.uint32]:
+        return self.rows["ipc_ns"]
+
+    @property
+    def argc(self) -> NDArray[np.uint32]:
+        return self.rows["argc"]
+
+    @property
+    def argv_bytes(self) -> NDArray[np.uint32]:
+        return self.rows["argv_bytes"]
+
+    @property
+    def path(self) -> NDArray[Any]:
+        return self.rows["path"]
+
+    @property
+    def cwd(self) -> NDArray[Any]:
+        return self.rows["cwd"]
+
+    @property
+    def cgroup(self) -> NDArray[Any]:
+        return self.rows["cgroup"]
+
+    @property
+    def argv(self) -> NDArray[Any]:
+        return self.rows["argv"]
+
+
+class ProcessExecLarge(Batch):
+    """Rows of C ``struct process_exec_large``."""
+
+    record = PROCESS_EXEC_LARGE
+    __slots__ = ()
+
+    @property
+    def version(self) -> NDArray[np.uint16]:
+        return self.rows["version"]
+
+    @property
+    def type(self) -> NDArray[np.uint16]:
+        return self.rows["type"]
+
+    @property
+    def flags(self) -> NDArray[np.uint32]:
+        return self.rows["flags"]
+
+    @property
+    def time_ns(self) -> NDArray[np.uint64]:
+        return self.rows["time_ns"]
+
+    @property
+    def start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["start_ns"]
+
+    @property
+    def parent_start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["parent_start_ns"]
+
+    @property
+    def pid(self) -> NDArray[np.uint32]:
+        return self.rows["pid"]
+
+    @property
+    def ppid(self) -> NDArray[np.uint32]:
+        return self.rows["ppid"]
+
+    @property
+    def uid(self) -> NDArray[np.uint32]:
+        return self.rows["uid"]
+
+    @property
+    def gid(self) -> NDArray[np.uint32]:
+        return self.rows["gid"]
+
+    @property
+    def euid(self) -> NDArray[np.uint32]:
+        return self.rows["euid"]
+
+    @property
+    def egid(self) -> NDArray[np.uint32]:
+        return self.rows["egid"]
+
+    @property
+    def pid_ns(self) -> NDArray[np.uint32]:
+        return self.rows["pid_ns"]
+
+    @property
+    def ns_pid(self) -> NDArray[np.uint32]:
+        return self.rows["ns_pid"]
+
+    @property
+    def comm(self) -> NDArray[Any]:
+        return self.rows["comm"]
+
+    @property
+    def cgroup_id(self) -> NDArray[np.uint64]:
+        return self.rows["cgroup_id"]
+
+    @property
+    def inode(self) -> NDArray[np.uint64]:
+        return self.rows["inode"]
+
+    @property
+    def device(self) -> NDArray[np.uint32]:
+        return self.rows["device"]
+
+    @property
+    def loginuid(self) -> NDArray[np.uint32]:
+        return self.rows["loginuid"]
+
+    @property
+    def sessionid(self) -> NDArray[np.uint32]:
+        return self.rows["sessionid"]
+
+    @property
+    def mnt_ns(self) -> NDArray[np.uint32]:
+        return self.rows["mnt_ns"]
+
+    @property
+    def net_ns(self) -> NDArray[np.uint32]:
+        return self.rows["net_ns"]
+
+    @property
+    def user_ns(self) -> NDArray[np.uint32]:
+        return self.rows["user_ns"]
+
+    @property
+    def uts_ns(self) -> NDArray[np.uint32]:
+        return self.rows["uts_ns"]
+
+    @property
+    def ipc_ns(self) -> NDArray[np.uint32]:
+        return self.rows["ipc_ns"]
+
+    @property
+    def argc(self) -> NDArray[np.uint32]:
+        return self.rows["argc"]
+
+    @property
+    def argv_bytes(self) -> NDArray[np.uint32]:
+        return self.rows["argv_bytes"]
+
+    @property
+    def path(self) -> NDArray[Any]:
+        return self.rows["path"]
+
+    @property
+    def cwd(self) -> NDArray[Any]:
+        return self.rows["cwd"]
+
+    @property
+    def cgroup(self) -> NDArray[Any]:
+        return self.rows["cgroup"]
+
+    @property
+    def argv(self) -> NDArray[Any]:
+        return self.rows["argv"]
+
+
+class ProcessExecFailed(Batch):
+    """Rows of C ``struct process_exec_failed``."""
+
+    record = PROCESS_EXEC_FAILED
+    __slots__ = ()
+
+    @property
+    def version(self) -> NDArray[np.uint16]:
+        return self.rows["version"]
+
+    @property
+    def type(self) -> NDArray[np.uint16]:
+        return self.rows["type"]
+
+    @property
+    def flags(self) -> NDArray[np.uint32]:
+        return self.rows["flags"]
+
+    @property
+    def time_ns(self) -> NDArray[np.uint64]:
+        return self.rows["time_ns"]
+
+    @property
+    def start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["start_ns"]
+
+    @property
+    def parent_start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["parent_start_ns"]
+
+    @property
+    def pid(self) -> NDArray[np.uint32]:
+        return self.rows["pid"]
+
+    @property
+    def ppid(self) -> NDArray[np.uint32]:
+        return self.rows["ppid"]
+
+    @property
+    def uid(self) -> NDArray[np.uint32]:
+        return self.rows["uid"]
+
+    @property
+    def gid(self) -> NDArray[np.uint32]:
+        return self.rows["gid"]
+
+    @property
+    def euid(self) -> NDArray[np.uint32]:
+        return self.rows["euid"]
+
+    @property
+    def egid(self) -> NDArray[np.uint32]:
+        return self.rows["egid"]
+
+    @property
+    def pid_ns(self) -> NDArray[np.uint32]:
+        return self.rows["pid_ns"]
+
+    @property
+    def ns_pid(self) -> NDArray[np.uint32]:
+        return self.rows["ns_pid"]
+
+    @property
+    def comm(self) -> NDArray[Any]:
+        return self.rows["comm"]
+
+    @property
+    def error(self) -> NDArray[np.int32]:
+        return self.rows["error"]
+
+    @property
+    def dirfd(self) -> NDArray[np.int32]:
+        return self.rows["dirfd"]
+
+    @property
+    def filename(self) -> NDArray[Any]:
+        return self.rows["filename"]
+
+
 class ProcessExit(Batch):
-    """Rows of ``struct process_exit``."""
+    """Rows of C ``struct process_exit``."""
 
     record = PROCESS_EXIT
     __slots__ = ()
 
     @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
+    def version(self) -> NDArray[np.uint16]:
         return self.rows["version"]
 
     @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
+    def type(self) -> NDArray[np.uint16]:
         return self.rows["type"]
 
     @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
+    def flags(self) -> NDArray[np.uint32]:
         return self.rows["flags"]
 
     @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
+    def time_ns(self) -> NDArray[np.uint64]:
         return self.rows["time_ns"]
 
     @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
+    def start_ns(self) -> NDArray[np.uint64]:
         return self.rows["start_ns"]
 
     @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
+    def parent_start_ns(self) -> NDArray[np.uint64]:
         return self.rows["parent_start_ns"]
 
     @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
+    def pid(self) -> NDArray[np.uint32]:
         return self.rows["pid"]
 
     @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
+    def ppid(self) -> NDArray[np.uint32]:
         return self.rows["ppid"]
 
     @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
+    def uid(self) -> NDArray[np.uint32]:
         return self.rows["uid"]
 
     @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
+    def gid(self) -> NDArray[np.uint32]:
         return self.rows["gid"]
 
     @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
+    def euid(self) -> NDArray[np.uint32]:
         return self.rows["euid"]
 
     @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
+    def egid(self) -> NDArray[np.uint32]:
         return self.rows["egid"]
 
     @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
+    def pid_ns(self) -> NDArray[np.uint32]:
         return self.rows["pid_ns"]
 
     @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
+    def ns_pid(self) -> NDArray[np.uint32]:
         return self.rows["ns_pid"]
 
     @property
     def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
         return self.rows["comm"]
 
     @property
-    def code(self) -> NDArray[Any]:
-        """Column ``code``."""
+    def code(self) -> NDArray[np.int32]:
         return self.rows["code"]
 
     @property
-    def signal(self) -> NDArray[Any]:
-        """Column ``signal``."""
+    def signal(self) -> NDArray[np.uint32]:
         return self.rows["signal"]
 
 
 class ProcessPtrace(Batch):
-    """Rows of ``struct process_ptrace``."""
+    """Rows of C ``struct process_ptrace``."""
 
     record = PROCESS_PTRACE
     __slots__ = ()
 
     @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
+    def version(self) -> NDArray[np.uint16]:
         return self.rows["version"]
 
     @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
+    def type(self) -> NDArray[np.uint16]:
         return self.rows["type"]
 
     @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
+    def flags(self) -> NDArray[np.uint32]:
         return self.rows["flags"]
 
     @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
+    def time_ns(self) -> NDArray[np.uint64]:
         return self.rows["time_ns"]
 
     @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
+    def start_ns(self) -> NDArray[np.uint64]:
         return self.rows["start_ns"]
 
     @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
+    def parent_start_ns(self) -> NDArray[np.uint64]:
         return self.rows["parent_start_ns"]
 
     @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
+    def pid(self) -> NDArray[np.uint32]:
         return self.rows["pid"]
 
     @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
+    def ppid(self) -> NDArray[np.uint32]:
         return self.rows["ppid"]
 
     @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
+    def uid(self) -> NDArray[np.uint32]:
         return self.rows["uid"]
 
     @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
+    def gid(self) -> NDArray[np.uint32]:
         return self.rows["gid"]
 
     @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
+    def euid(self) -> NDArray[np.uint32]:
         return self.rows["euid"]
 
     @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
+    def egid(self) -> NDArray[np.uint32]:
         return self.rows["egid"]
 
     @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
+    def pid_ns(self) -> NDArray[np.uint32]:
         return self.rows["pid_ns"]
 
     @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
+    def ns_pid(self) -> NDArray[np.uint32]:
         return self.rows["ns_pid"]
 
     @property
     def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
         return self.rows["comm"]
 
     @property
-    def target_start_ns(self) -> NDArray[Any]:
-        """Column ``target_start_ns``."""
+    def target_start_ns(self) -> NDArray[np.uint64]:
         return self.rows["target_start_ns"]
 
     @property
-    def request(self) -> NDArray[Any]:
-        """Column ``request``."""
+    def request(self) -> NDArray[np.uint32]:
         return self.rows["request"]
 
     @property
-    def result(self) -> NDArray[Any]:
-        """Column ``result``."""
+    def result(self) -> NDArray[np.int32]:
         return self.rows["result"]
 
     @property
-    def asked_pid(self) -> NDArray[Any]:
-        """Column ``asked_pid``."""
+    def asked_pid(self) -> NDArray[np.uint32]:
         return self.rows["asked_pid"]
 
     @property
-    def target_pid(self) -> NDArray[Any]:
-        """Column ``target_pid``."""
+    def target_pid(self) -> NDArray[np.uint32]:
         return self.rows["target_pid"]
 
     @property
-    def target_tid(self) -> NDArray[Any]:
-        """Column ``target_tid``."""
+    def target_tid(self) -> NDArray[np.uint32]:
         return self.rows["target_tid"]
 
     @property
-    def target_uid(self) -> NDArray[Any]:
-        """Column ``target_uid``."""
+    def target_uid(self) -> NDArray[np.uint32]:
         return self.rows["target_uid"]
 
     @property
     def target_comm(self) -> NDArray[Any]:
-        """Column ``target_comm``."""
         return self.rows["target_comm"]
 
 
 class ProcessSetuid(Batch):
-    """Rows of ``struct process_setuid``."""
+    """Rows of C ``struct process_setuid``."""
 
     record = PROCESS_SETUID
     __slots__ = ()
 
     @property
-    def version(self) -> NDArray[Any]:
-        """Column ``version``."""
+    def version(self) -> NDArray[np.uint16]:
         return self.rows["version"]
 
     @property
-    def type(self) -> NDArray[Any]:
-        """Column ``type``."""
+    def type(self) -> NDArray[np.uint16]:
         return self.rows["type"]
 
     @property
-    def flags(self) -> NDArray[Any]:
-        """Column ``flags``."""
+    def flags(self) -> NDArray[np.uint32]:
         return self.rows["flags"]
 
     @property
-    def time_ns(self) -> NDArray[Any]:
-        """Column ``time_ns``."""
+    def time_ns(self) -> NDArray[np.uint64]:
         return self.rows["time_ns"]
 
     @property
-    def start_ns(self) -> NDArray[Any]:
-        """Column ``start_ns``."""
+    def start_ns(self) -> NDArray[np.uint64]:
         return self.rows["start_ns"]
 
     @property
-    def parent_start_ns(self) -> NDArray[Any]:
-        """Column ``parent_start_ns``."""
+    def parent_start_ns(self) -> NDArray[np.uint64]:
         return self.rows["parent_start_ns"]
 
     @property
-    def pid(self) -> NDArray[Any]:
-        """Column ``pid``."""
+    def pid(self) -> NDArray[np.uint32]:
         return self.rows["pid"]
 
     @property
-    def ppid(self) -> NDArray[Any]:
-        """Column ``ppid``."""
+    def ppid(self) -> NDArray[np.uint32]:
         return self.rows["ppid"]
 
     @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
+    def uid(self) -> NDArray[np.uint32]:
         return self.rows["uid"]
 
     @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
+    def gid(self) -> NDArray[np.uint32]:
         return self.rows["gid"]
 
     @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
+    def euid(self) -> NDArray[np.uint32]:
         return self.rows["euid"]
 
     @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
+    def egid(self) -> NDArray[np.uint32]:
         return self.rows["egid"]
 
     @property
-    def pid_ns(self) -> NDArray[Any]:
-        """Column ``pid_ns``."""
+    def pid_ns(self) -> NDArray[np.uint32]:
         return self.rows["pid_ns"]
 
     @property
-    def ns_pid(self) -> NDArray[Any]:
-        """Column ``ns_pid``."""
+    def ns_pid(self) -> NDArray[np.uint32]:
         return self.rows["ns_pid"]
 
     @property
     def comm(self) -> NDArray[Any]:
-        """Column ``comm``."""
         return self.rows["comm"]
 
     @property
-    def call(self) -> NDArray[Any]:
-        """Column ``call``."""
+    def call(self) -> NDArray[np.uint32]:
         return self.rows["call"]
 
     @property
-    def result(self) -> NDArray[Any]:
-        """Column ``result``."""
+    def result(self) -> NDArray[np.int32]:
         return self.rows["result"]
 
     @property
-    def asked_1(self) -> NDArray[Any]:
-        """Column ``asked_1``."""
+    def asked_1(self) -> NDArray[np.uint32]:
         return self.rows["asked_1"]
 
     @property
-    def asked_2(self) -> NDArray[Any]:
-        """Column ``asked_2``."""
+    def asked_2(self) -> NDArray[np.uint32]:
         return self.rows["asked_2"]
 
     @property
-    def asked_3(self) -> NDArray[Any]:
-        """Column ``asked_3``."""
+    def asked_3(self) -> NDArray[np.uint32]:
         return self.rows["asked_3"]
 
     @property
-    def old_uid(self) -> NDArray[Any]:
-        """Column ``old_uid``."""
+    def old_uid(self) -> NDArray[np.uint32]:
         return self.rows["old_uid"]
 
     @property
-    def old_gid(self) -> NDArray[Any]:
-        """Column ``old_gid``."""
+    def old_gid(self) -> NDArray[np.uint32]:
         return self.rows["old_gid"]
 
     @property
-    def old_euid(self) -> NDArray[Any]:
-        """Column ``old_euid``."""
+    def old_euid(self) -> NDArray[np.uint32]:
         return self.rows["old_euid"]
 
     @property
-    def old_egid(self) -> NDArray[Any]:
-        """Column ``old_egid``."""
+    def old_egid(self) -> NDArray[np.uint32]:
         return self.rows["old_egid"]
 
     @property
-    def new_uid(self) -> NDArray[Any]:
-        """Column ``new_uid``."""
+    def new_uid(self) -> NDArray[np.uint32]:
         return self.rows["new_uid"]
 
     @property
-    def new_gid(self) -> NDArray[Any]:
-        """Column ``new_gid``."""
+    def new_gid(self) -> NDArray[np.uint32]:
         return self.rows["new_gid"]
 
     @property
-    def new_euid(self) -> NDArray[Any]:
-        """Column ``new_euid``."""
+    def new_euid(self) -> NDArray[np.uint32]:
         return self.rows["new_euid"]
 
     @property
-    def new_egid(self) -> NDArray[Any]:
-        """Column ``new_egid``."""
+    def new_egid(self) -> NDArray[np.uint32]:
         return self.rows["new_egid"]
 
     @property
-    def reserved(self) -> NDArray[Any]:
-        """Column ``reserved``."""
+    def reserved(self) -> NDArray[np.uint32]:
         return self.rows["reserved"]
 
 
-class ProcessCounts(Batch):
-    """Rows of ``struct process_counts``."""
+class ProcessTask(Batch):
+    """Rows of C ``struct process_task``."""
 
-    record = PROCESS_COUNTS
+    record = PROCESS_TASK
     __slots__ = ()
 
     @property
-    def exec(self) -> NDArray[Any]:
-        """Column ``exec``."""
-        return self.rows["exec"]
+    def version(self) -> NDArray[np.uint16]:
+        return self.rows["version"]
 
     @property
-    def exec_failed(self) -> NDArray[Any]:
-        """Column ``exec_failed``."""
-        return self.rows["exec_failed"]
+    def type(self) -> NDArray[np.uint16]:
+        return self.rows["type"]
 
     @property
-    def fork(self) -> NDArray[Any]:
-        """Column ``fork``."""
-        return self.rows["fork"]
+    def flags(self) -> NDArray[np.uint32]:
+        return self.rows["flags"]
 
     @property
-    def thread(self) -> NDArray[Any]:
-        """Column ``thread``."""
-        return self.rows["thread"]
+    def time_ns(self) -> NDArray[np.uint64]:
+        return self.rows["time_ns"]
 
     @property
-    def exit(self) -> NDArray[Any]:
-        """Column ``exit``."""
-        return self.rows["exit"]
+    def start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["start_ns"]
 
     @property
-    def ptrace(self) -> NDArray[Any]:
-        """Column ``ptrace``."""
-        return self.rows["ptrace"]
+    def parent_start_ns(self) -> NDArray[np.uint64]:
+        return self.rows["parent_start_ns"]
 
     @property
-    def setuid(self) -> NDArray[Any]:
-        """Column ``setuid``."""
-        return self.rows["setuid"]
+    def pid(self) -> NDArray[np.uint32]:
+        return self.rows["pid"]
 
     @property
-    def filtered(self) -> NDArray[Any]:
-        """Column ``filtered``."""
-        return self.rows["filtered"]
+    def ppid(self) -> NDArray[np.uint32]:
+        return self.rows["ppid"]
 
     @property
-    def argv_unreadable(self) -> NDArray[Any]:
-        """Column ``argv_unreadable``."""
-        return self.rows["argv_unreadable"]
-
-    @property
-    def path_unreadable(self) -> NDArray[Any]:
-        """Column ``path_unreadable``."""
-        return self.rows["path_unreadable"]
-
-    @property
-    def filename_unreadable(self) -> NDArray[Any]:
-        """Column ``filename_unreadable``."""
-        return self.rows["filename_unreadable"]
-
-    @property
-    def call_unsaved(self) -> NDArray[Any]:
-        """Column ``call_unsaved``."""
-        return self.rows["call_unsaved"]
-
-    @property
-    def text_unread(self) -> NDArray[Any]:
-        """Column ``text_unread``."""
-        return self.rows["text_unread"]
-
-
-class ProcessWanted(Batch):
-    """Rows of ``struct process_wanted``."""
-
-    record = PROCESS_WANTED
-    __slots__ = ()
-
-    @property
-    def events(self) -> NDArray[Any]:
-        """Column ``events``."""
-        return self.rows["events"]
-
-    @property
-    def capture(self) -> NDArray[Any]:
-        """Column ``capture``."""
-        return self.rows["capture"]
-
-    @property
-    def ptrace_requests(self) -> NDArray[Any]:
-        """Column ``ptrace_requests``."""
-        return self.rows["ptrace_requests"]
-
-    @property
-    def setuid_calls(self) -> NDArray[Any]:
-        """Column ``setuid_calls``."""
-        return self.rows["setuid_calls"]
-
-    @property
-    def ignored_names(self) -> NDArray[Any]:
-        """Column ``ignored_names``."""
-        return self.rows["ignored_names"]
-
-    @property
-    def ignored_paths(self) -> NDArray[Any]:
-        """Column ``ignored_paths``."""
-        return self.rows["ignored_paths"]
-
-    @property
-    def reserved(self) -> NDArray[Any]:
-        """Column ``reserved``."""
-        return self.rows["reserved"]
-
-
-class ProcessNameKey(Batch):
-    """Rows of ``struct process_name_key``."""
-
-    record = PROCESS_NAME_KEY
-    __slots__ = ()
-
-    @property
-    def prefix_bits(self) -> NDArray[Any]:
-        """Column ``prefix_bits``."""
-        return self.rows["prefix_bits"]
-
-    @property
-    def name(self) -> NDArray[Any]:
-        """Column ``name``."""
-        return self.rows["name"]
-
-
-class ProcessPathKey(Batch):
-    """Rows of ``struct process_path_key``."""
-
-    record = PROCESS_PATH_KEY
-    __slots__ = ()
-
-    @property
-    def prefix_bits(self) -> NDArray[Any]:
-        """Column ``prefix_bits``."""
-        return self.rows["prefix_bits"]
-
-    @property
-    def path(self) -> NDArray[Any]:
-        """Column ``path``."""
-        return self.rows["path"]
-
-
-class ProcessCall(Batch):
-    """Rows of ``struct process_call``."""
-
-    record = PROCESS_CALL
-    __slots__ = ()
-
-    @property
-    def first(self) -> NDArray[Any]:
-        """Column ``first``."""
-        return self.rows["first"]
-
-    @property
-    def second(self) -> NDArray[Any]:
-        """Column ``second``."""
-        return self.rows["second"]
-
-    @property
-    def third(self) -> NDArray[Any]:
-        """Column ``third``."""
-        return self.rows["third"]
-
-    @property
-    def uid(self) -> NDArray[Any]:
-        """Column ``uid``."""
+    def uid(self) -> NDArray[np.uint32]:
         return self.rows["uid"]
 
     @property
-    def gid(self) -> NDArray[Any]:
-        """Column ``gid``."""
+    def gid(self) -> NDArray[np.uint32]:
         return self.rows["gid"]
 
     @property
-    def euid(self) -> NDArray[Any]:
-        """Column ``euid``."""
+    def euid(self) -> NDArray[np.uint32]:
         return self.rows["euid"]
 
     @property
-    def egid(self) -> NDArray[Any]:
-        """Column ``egid``."""
+    def egid(self) -> NDArray[np.uint32]:
         return self.rows["egid"]
 
+    @property
+    def pid_ns(self) -> NDArray[np.uint32]:
+        return self.rows["pid_ns"]
 
-RECORDS: dict[str, np.dtype[Any]] = {
-    "forks": PROCESS_FORK,
-    "execs": PROCESS_EXEC,
-    "execs_large": PROCESS_EXEC_LARGE,
-    "exec_fails": PROCESS_EXEC_FAILED,
-    "exits": PROCESS_EXIT,
-    "ptraces": PROCESS_PTRACE,
-    "setuids": PROCESS_SETUID,
-    "process_tasks": PROCESS_TASK,
-}
-"""Record type of each ring and iterator."""
+    @property
+    def ns_pid(self) -> NDArray[np.uint32]:
+        return self.rows["ns_pid"]
+
+    @property
+    def comm(self) -> NDArray[Any]:
+        return self.rows["comm"]
+
+    @property
+    def cgroup_id(self) -> NDArray[np.uint64]:
+        return self.rows["cgroup_id"]
+
+    @property
+    def inode(self) -> NDArray[np.uint64]:
+        return self.rows["inode"]
+
+    @property
+    def device(self) -> NDArray[np.uint32]:
+        return self.rows["device"]
+
+    @property
+    def loginuid(self) -> NDArray[np.uint32]:
+        return self.rows["loginuid"]
+
+    @property
+    def sessionid(self) -> NDArray[np.uint32]:
+        return self.rows["sessionid"]
+
+    @property
+    def mnt_ns(self) -> NDArray[np.uint32]:
+        return self.rows["mnt_ns"]
+
+    @property
+    def net_ns(self) -> NDArray[np.uint32]:
+        return self.rows["net_ns"]
+
+    @property
+    def user_ns(self) -> NDArray[np.uint32]:
+        return self.rows["user_ns"]
+
+    @property
+    def uts_ns(self) -> NDArray[np.uint32]:
+        return self.rows["uts_ns"]
+
+    @property
+    def ipc_ns(self) -> NDArray[np.uint32]:
+        return self.rows["ipc_ns"]
+
+    @property
+    def argc(self) -> NDArray[np.uint32]:
+        return self.rows["argc"]
+
+    @property
+    def argv_bytes(self) -> NDArray[np.uint32]:
+        return self.rows["argv_bytes"]
+
+    @property
+    def path(self) -> NDArray[Any]:
+        return self.rows["path"]
+
+    @property
+    def cwd(self) -> NDArray[Any]:
+        return self.rows["cwd"]
+
+    @property
+    def cgroup(self) -> NDArray[Any]:
+        return self.rows["cgroup"]
