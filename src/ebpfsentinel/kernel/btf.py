@@ -145,9 +145,9 @@ class Btf:
         )
 
     def enums(self) -> Iterator[tuple[str, dict[str, int]]]:
-        """Named enums with their values."""
-        for found in self.types:
-            if found.kind == ENUM and found.name:
+        """Enums marked by ``EMIT_TYPE``, with their values."""
+        for found in map(self.types.__getitem__, self.emitted()):
+            if found.kind == ENUM:
                 pairs = struct.iter_unpack("<Ii", found.extra)
                 yield found.name, {self._string(name): value for name, value in pairs}
 
@@ -159,6 +159,21 @@ class Btf:
             for found in self.types
             if found.kind == VAR and found.name.endswith(suffix)
         }
+
+    def emitted(self) -> list[int]:
+        """Types marked by ``EMIT_TYPE``."""
+        suffix = "_emitted"
+        return [
+            self._pointee(found.size_or_type)
+            for found in self.types
+            if found.kind == VAR and found.name.endswith(suffix)
+        ]
+
+    def element(self, number: int) -> int:
+        """The type of an array's elements; any other type is its own."""
+        while self.types[number := self.strip(number)].kind == ARRAY:
+            number = struct.unpack("<III", self.types[number].extra)[0]
+        return number
 
     def _pointee(self, number: int) -> int:
         return self.strip(self.types[self.strip(number)].size_or_type)

@@ -4,6 +4,9 @@
  * the first domain; the rest of the way is in packet.h. With an empty chain everything passes.
  */
 #include "parse.h"
+#include "record.h"
+
+EMIT_TYPE(failure, enum failure);
 
 static __always_inline void look_up_interface(struct packet *packet)
 {

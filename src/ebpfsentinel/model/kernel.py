@@ -71,10 +71,11 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What became of every record of one ring.
+    """What became of every record of one ring, since this agent started.
 
-    Always ``seen == sent + sum(lost.values())``, and ``sent == delivered`` once the ring has been
-    drained: nothing is lost silently.
+    ``seen`` attempts are ``sent`` plus ``lost`` by reason (``ring_full``, ``backpressure``,
+    ``discarded``), and ``sent == delivered`` once the ring has been drained: nothing is lost
+    silently.
     """
 
     ring: str
@@ -160,6 +161,9 @@ class Kernel(Protocol):
 
     def failures(self) -> dict[str, int]:
         """Failed helper calls in the kernel by name."""
+
+    def measure(self, *, on: bool) -> None:
+        """Switch the run statistics behind :class:`ProgramStatus` on or off."""
 
     def interface_counters(self) -> Sequence[InterfaceCounters]:
         """Packets and bytes by interface."""

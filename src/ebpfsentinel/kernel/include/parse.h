@@ -5,6 +5,10 @@
  * What cannot be parsed is said, never guessed: family 0 for what is not IP (or not whole), and
  * PACKET_MALFORMED for a header cut short, a third VLAN tag, or more extension headers than
  * EXTENSION_DEPTH (RFC 8200 section 4 sets no limit; a verifier and a CPU need one).
+ *
+ * Where paths of different length meet (IP options, extension headers) the offset goes through
+ * packet->l4_offset in memory: the verifier forgets what it knew of it, sees equal states, and
+ * checks what follows once instead of once for every way to get there.
  */
 #ifndef EBPFSENTINEL_PARSE_H
 #define EBPFSENTINEL_PARSE_H
@@ -62,6 +66,18 @@ struct extension {
 #define EXT_AUTHENTICATION 51
 #define EXT_DESTINATION 60
 #define EXT_MOBILITY 135
+#define NO_NEXT_HEADER 59
+
+#define OFFSET_MAX 4095 /* headers reach no further; keeps packet pointers provably in bounds */
+#define OPAQUE(lvalue) (*(volatile typeof(lvalue) *)&(lvalue))
+
+/* A cursor at packet->l4_offset, whatever that is. */
+static __always_inline struct cursor cursor_at_l4(void *data, void *end, struct packet *packet)
+{
+	struct cursor cursor = {.at = data + (OPAQUE(packet->l4_offset) & OFFSET_MAX), .end = end};
+
+	return cursor;
+}
 
 /* Step over `bytes` and return where they began; 0 when they are not all there. */
 static __always_inline void *cursor_take(struct cursor *cursor, __u32 bytes)
@@ -110,14 +126,16 @@ static __always_inline bool has_ports(__u8 protocol)
 }
 
 /* Four bytes are enough: a first fragment with no more than the ports is still judged by them. */
-static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
+static __always_inline void parse_transport(void *data, void *end, struct packet *packet)
 {
+	struct cursor cursor = cursor_at_l4(data, end, packet);
+	__u8 protocol = OPAQUE(packet->protocol);
+	const __u8 *tcp = cursor.at;
 	const __be16 *ports;
-	const __u8 *tcp = cursor->at;
 
-	if (packet->flags & PACKET_LATER_FRAGMENT || !has_ports(packet->protocol))
+	if (OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT || !has_ports(protocol))
 		return;
-	ports = cursor_take(cursor, 4);
+	ports = cursor_take(&cursor, 4);
 	if (!ports) {
 		packet->flags |= PACKET_MALFORMED;
 		return;
@@ -125,10 +143,10 @@ static __always_inline void parse_transport(struct cursor *cursor, struct packet
 	packet->src_port = bpf_ntohs(ports[0]);
 	packet->dst_port = bpf_ntohs(ports[1]);
 	packet->flags |= PACKET_PORTS;
-	if (packet->protocol != PROTOCOL_TCP)
+	if (protocol != PROTOCOL_TCP)
 		return;
 	packet->flags |= PACKET_TCP;
-	if ((void *)(tcp + 14) <= cursor->end)
+	if ((void *)(tcp + 14) <= cursor.end)
 		packet->tcp_flags = tcp[13];
 }
 
@@ -148,49 +166,62 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 		packet->flags |= PACKET_LATER_FRAGMENT;
 	else if (fragment & 0x2000)
 		packet->flags |= PACKET_FRAGMENT;
-	packet->protocol = ip->protocol;
+	OPAQUE(packet->protocol) = ip->protocol;
+	OPAQUE(packet->l4_offset) = packet->l3_offset + sizeof(*ip) + options;
 	packet->src_addr[0] = bpf_ntohl(ip->src_addr);
 	packet->dst_addr[0] = bpf_ntohl(ip->dst_addr);
 	packet->family = 4;
 	return true;
 }
 
-/* Walk the extension headers (RFC 8200 4.1, RFC 4302); false: cut short or nested too deeply. */
-static __always_inline bool parse_extensions(struct cursor *cursor, struct packet *packet)
+static __always_inline bool is_extension(__u8 header)
 {
-	const struct extension *extension;
-	__u32 bytes;
-	int depth;
-
-	for (depth = 0; depth <= EXTENSION_DEPTH; depth++) {
-		__u8 header = packet->protocol;
-
-		if (header != EXT_HOP_BY_HOP && header != EXT_ROUTING && header != EXT_FRAGMENT &&
-		    header != EXT_AUTHENTICATION && header != EXT_DESTINATION &&
-		    header != EXT_MOBILITY)
-			return true;
-		extension = cursor_take(cursor, sizeof(*extension));
-		if (!extension)
-			return false;
-		packet->protocol = extension->next_header;
-		if (header == EXT_FRAGMENT) {
-			if (bpf_ntohs(extension->fragment) & 0xfff8) {
-				packet->flags |= PACKET_LATER_FRAGMENT;
-				return true;
-			}
-			if (bpf_ntohs(extension->fragment) & 1)
-				packet->flags |= PACKET_FRAGMENT;
-			continue;
-		}
-		bytes = header == EXT_AUTHENTICATION ? (extension->length + 2) * 4 - 8
-						     : extension->length * 8;
-		if (bytes && !cursor_take(cursor, bytes))
-			return false;
-	}
-	return false;
+	return header == EXT_HOP_BY_HOP || header == EXT_ROUTING || header == EXT_FRAGMENT ||
+	       header == EXT_AUTHENTICATION || header == EXT_DESTINATION || header == EXT_MOBILITY;
 }
 
-static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *packet)
+/* One extension header (RFC 8200 4.1, RFC 4302); false: cut short. */
+static __always_inline bool parse_extension(void *data, void *end, struct packet *packet)
+{
+	struct cursor cursor = cursor_at_l4(data, end, packet);
+	const struct extension *extension = cursor_take(&cursor, sizeof(*extension));
+	__u8 header = OPAQUE(packet->protocol);
+	__u32 bytes = 8;
+	__u16 fragment;
+
+	if (!extension)
+		return false;
+	fragment = bpf_ntohs(extension->fragment);
+	if (header == EXT_AUTHENTICATION)
+		bytes = (extension->length + 2) * 4;
+	else if (header != EXT_FRAGMENT)
+		bytes = (extension->length + 1) * 8;
+	else if (fragment & 0xfff8)
+		OPAQUE(packet->flags) |= PACKET_LATER_FRAGMENT;
+	else if (fragment & 1)
+		OPAQUE(packet->flags) |= PACKET_FRAGMENT;
+	OPAQUE(packet->protocol) = extension->next_header;
+	bytes += OPAQUE(packet->l4_offset);
+	OPAQUE(packet->l4_offset) = bytes;
+	return bytes <= OFFSET_MAX;
+}
+
+/* Walk them all; false: cut short or nested too deeply. Behind a later fragment is payload. */
+static __always_inline bool parse_extensions(void *data, void *end, struct packet *packet)
+{
+	int depth;
+
+	for (depth = 0; depth < EXTENSION_DEPTH; depth++) {
+		if (!is_extension(OPAQUE(packet->protocol)) ||
+		    OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT)
+			return true;
+		if (!parse_extension(data, end, packet))
+			return false;
+	}
+	return !is_extension(OPAQUE(packet->protocol));
+}
+
+static __always_inline bool parse_ipv6(struct cursor *cursor, void *data, struct packet *packet)
 {
 	const struct ipv6 *ip = cursor_take(cursor, sizeof(*ip));
 	int word;
@@ -201,15 +232,14 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *pac
 		packet->src_addr[word] = bpf_ntohl(ip->src_addr[word]);
 		packet->dst_addr[word] = bpf_ntohl(ip->dst_addr[word]);
 	}
-	packet->protocol = ip->next_header;
+	OPAQUE(packet->protocol) = ip->next_header;
+	OPAQUE(packet->l4_offset) = packet->l3_offset + sizeof(*ip);
 	packet->flags |= PACKET_IPV6;
 	packet->family = 6;
-	if (!parse_extensions(cursor, packet)) {
-		packet->flags |= PACKET_MALFORMED;
-		packet->protocol = 59; /* no next header: matches no transport rule */
-		return false;
-	}
-	return true;
+	if (parse_extensions(data, cursor->end, packet))
+		return true;
+	packet->protocol = NO_NEXT_HEADER; /* matches no transport rule */
+	return false;
 }
 
 /* Fill `packet` from the frame in [data, end); everything but vlan_id and VLAN flag is reset. */
@@ -224,16 +254,15 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->rule_id = 0;
 	packet->action = packet->ratelimit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
-	packet->l3_offset = cursor.at - data;
+	packet->l3_offset = packet->l4_offset = cursor.at - data;
 	if (packet->ethertype == ETHERTYPE_IPV4)
 		whole = parse_ipv4(&cursor, packet);
 	else if (packet->ethertype == ETHERTYPE_IPV6)
-		whole = parse_ipv6(&cursor, packet);
+		whole = parse_ipv6(&cursor, data, packet);
 	else if (packet->ethertype && !is_vlan(packet->ethertype))
 		return;
-	packet->l4_offset = cursor.at - data;
 	if (whole)
-		parse_transport(&cursor, packet);
+		parse_transport(data, end, packet);
 	else
 		packet->flags |= PACKET_MALFORMED;
 }

@@ -33,6 +33,9 @@ struct ledger {
 /* The record type of a ring or of an iterator program, for user space. */
 #define RECORD(name, record_type) const record_type *name##_record SEC("records") = 0
 
+/* Emit a type that only an inner map uses; clang would leave a forward declaration. */
+#define EMIT_TYPE(name, emitted_type) const emitted_type *name##_emitted SEC("records") = 0
+
 #define RING(name, record_type, bytes)                                                             \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \

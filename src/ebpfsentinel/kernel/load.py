@@ -1,0 +1,411 @@
+"""The real kernel: loads the domains' objects, chains and attaches their programs.
+
+The way in: ``load`` (objects, ladders, chains), ``attach`` (interfaces and tracing hooks), then
+``drain``, ``seed``, ``apply`` and the read models, and ``detach`` at the end. Under ``on_exit: keep``
+the maps and interface links are pinned from the start, so that even SIGKILL of the agent changes no
+verdict; a restart takes the maps over with their contents and puts its own programs into the links.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.kernel import attach, clock, pins
+from ebpfsentinel.kernel.apply import apply_actions
+from ebpfsentinel.kernel.interfaces import present as present_interfaces
+from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib, sized
+from ebpfsentinel.kernel.maps import RINGBUF
+from ebpfsentinel.kernel.objects import (
+    IncompatiblePinsError,
+    LoadedObject,
+    LoadedProgram,
+    load_object,
+)
+from ebpfsentinel.kernel.ring import Ring, record_stride
+from ebpfsentinel.model.kernel import (
+    Attachment,
+    InterfaceCounters,
+    KernelError,
+    Ledger,
+    OnExit,
+    ProgramStatus,
+    RunResult,
+    XdpMode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ebpfsentinel.kernel.maps import Map
+    from ebpfsentinel.model.action import Action
+    from ebpfsentinel.model.domain import Domain, Program
+
+_HERE = Path(__file__).parent
+_DISPATCH = "dispatch"
+_CHAINED = ("xdp", "tc")
+_CHAIN_SLOTS = 32
+_INTERFACE_SLOTS = 64
+_RUN_BYTES = 1 << 16
+_RUN_STATS = 0
+
+
+class LinuxKernel:
+    """The :class:`~ebpfsentinel.model.kernel.Kernel` contract on this machine."""
+
+    def __init__(
+        self,
+        on_exit: OnExit = OnExit.DETACH,
+        xdp_mode: XdpMode = XdpMode.AUTO,
+        pin_root: Path = pins.ROOT,
+    ) -> None:
+        self._keep = on_exit is OnExit.KEEP
+        self._mode = xdp_mode
+        self._root = pin_root
+        self._objects: dict[str, LoadedObject] = {}
+        self._enabled: tuple[str, ...] = ()
+        self._maps: dict[str, Map] = {}
+        self._rings: dict[str, Ring] = {}
+        self._past: dict[str, dict[str, int]] = {}
+        self._tracing: dict[str, Any] = {}
+        self._untraced: dict[str, str] = {}
+        self._places: dict[str, attach.Place] = {}
+        self._slots: dict[str, int] = {}
+        self._stats_fd = -1
+
+    def load(self, domains: Sequence[Domain]) -> None:
+        """See the contract. A loaded domain that is not named any more leaves the chains."""
+        if self._keep:
+            pins.prepare(self._root)
+        if _DISPATCH not in self._objects:
+            self._take(_DISPATCH, self._load_object(_HERE / "dispatch.bpf.o", ()))
+        for domain in domains:
+            if domain.object and domain.name not in self._objects:
+                module = sys.modules[domain.engine.__module__]
+                path = Path(str(module.__file__)).parent / domain.object
+                loaded = self._load_object(path, domain.programs)
+                _check_generated(domain.name, module.__name__.rpartition(".")[0], loaded)
+                self._take(domain.name, loaded)
+        self._enabled = tuple(domain.name for domain in domains)
+        for kind in _CHAINED:
+            self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
+
+    def _load_object(self, path: Path, cards: Sequence[Program]) -> LoadedObject:
+        folder = self._root / "maps" if self._keep else None
+        shared = self._objects[_DISPATCH].maps if _DISPATCH in self._objects else {}
+        try:
+            return load_object(path, cards, shared, folder)
+        except IncompatiblePinsError:
+            pins.drop_maps(self._root)
+            pins.prepare(self._root)
+            return load_object(path, cards, shared, folder)
+
+    def _take(self, name: str, loaded: LoadedObject) -> None:
+        """Make an object's maps and rings known."""
+        self._objects[name] = loaded
+        self._maps |= loaded.maps
+        for found in loaded.maps.values():
+            if found.type == RINGBUF:
+                record = loaded.record(found.name)
+                ring = Ring(found.fd, found.max_entries, record)
+                self._rings[found.name] = ring
+                self._past[found.name] = self._ledger_now(found.name)
+                waiting = ring.pending_bytes() // record_stride(record.itemsize)
+                self._past[found.name]["seen"] -= waiting
+
+    def _chain(self, kind: str) -> list[LoadedProgram]:
+        """The enabled programs of a chained hook, in the order of their cards."""
+        found = [
+            program
+            for name in self._enabled
+            if name in self._objects
+            for program in self._objects[name].programs.values()
+            if program.kind == kind
+        ]
+        return sorted(found, key=lambda program: program.card.order if program.card else 0)
+
+    def _fill(self, chain: str, programs: Sequence[int]) -> None:
+        if len(programs) > _CHAIN_SLOTS:
+            raise KernelError(f"{chain} has {_CHAIN_SLOTS} slots for {len(programs)} programs")
+        fd = self._maps[chain].fd
+        for slot in range(_CHAIN_SLOTS):
+            key = ffi.new("uint32_t *", slot)
+            if slot < len(programs):
+                value = ffi.new("uint32_t *", programs[slot])
+                check(lib().bpf_map_update_elem(fd, key, value, 0), f"chaining in {chain}")
+            else:
+                lib().bpf_map_delete_elem(fd, key)
+
+    def attach(self, interfaces: Sequence[str]) -> None:
+        """See the contract. An interface that is not there (yet) is no error: call again."""
+        self._attach_tracing()
+        present = present_interfaces()
+        self._forget(present)
+        wanted = [name for name in interfaces if name not in self._places]
+        for name in interfaces:
+            self._slots.setdefault(name, len(self._slots) + 1)
+        if len(self._slots) >= _INTERFACE_SLOTS:
+            raise KernelError(f"{len(self._slots)} interfaces: {_INTERFACE_SLOTS - 1} is the most")
+        for name in [name for name in self._places if name not in interfaces]:
+            attach.leave(self._places.pop(name), keep=False)
+        if self._chain("xdp") or self._chain("tc"):
+            for name in wanted:
+                if name in present:
+                    self._attach_interface(name, present[name])
+        self._write_interfaces()
+
+    def _attach_interface(self, name: str, ifindex: int) -> None:
+        links = self._root / "links" if self._keep else None
+        roots = self._roots()
+        self._places[name] = attach.attach(name, ifindex, roots, self._mode, links)
+
+    def _roots(self) -> attach.Roots:
+        programs = self._objects[_DISPATCH].programs
+        own_work = any(not (p.card and p.card.instead_of) for p in self._chain("tc"))
+        return attach.Roots(programs["xdp_root"].fd, programs["tc_root"].fd, own_work)
+
+    def _forget(self, present: Mapping[str, int]) -> None:
+        """Drop places whose interface is gone; one that was renamed keeps its place and slot."""
+        name_of = {index: name for name, index in present.items()}
+        for asked, place in list(self._places.items()):
+            if place.ifindex not in name_of or attach.link_target(place) != place.ifindex:
+                attach.leave(self._places.pop(asked), keep=False)
+            elif name_of[place.ifindex] != place.name:
+                place.name = name_of[place.ifindex]
+                place.reason = f"renamed from {asked}"
+
+    def _write_interfaces(self) -> None:
+        """Tell the programs which slot an interface has, and whether XDP judges there."""
+        target = self._maps["interfaces"]
+        table = np.zeros(1, target.value)
+        for asked, place in self._places.items():
+            if place.ifindex < table["by_ifindex"].shape[1]:
+                row = table["by_ifindex"][0, place.ifindex : place.ifindex + 1]
+                row["slot"], row["xdp"] = self._slots[asked], "xdp" in place.hooks
+        target.write(np.zeros(1, target.key), table)
+
+    def _attach_tracing(self) -> None:
+        """Attach what is enabled and not attached yet; detach what is no longer enabled."""
+        wanted = {
+            program.name: program
+            for name in self._enabled
+            if name in self._objects
+            for program in self._objects[name].programs.values()
+            if program.kind == "tracing"
+        }
+        for name in [name for name in self._tracing if name not in wanted]:
+            lib().bpf_link__destroy(self._tracing.pop(name))
+        for name, program in wanted.items():
+            if name in self._tracing:
+                continue
+            link = lib().bpf_program__attach(program.handle)
+            if link == ffi.NULL:
+                self._untraced[name] = explain(ffi.errno)
+                if not (program.card and program.card.optional):
+                    raise KernelError(f"{program.section}: {self._untraced[name]}")
+            else:
+                self._tracing[name] = link
+
+    def detach(self) -> None:
+        """See the contract."""
+        self.measure(on=False)
+        for place in self._places.values():
+            attach.leave(place, keep=self._keep)
+        self._places.clear()
+        for link in self._tracing.values():
+            lib().bpf_link__destroy(link)
+        self._tracing.clear()
+        for ring in self._rings.values():
+            ring.close()
+        self._rings.clear()
+        for loaded in self._objects.values():
+            lib().bpf_object__close(loaded.handle)
+        self._objects.clear()
+        self._maps.clear()
+
+    def apply(self, actions: Sequence[Action]) -> None:
+        """See the contract."""
+        apply_actions(actions, self._maps)
+
+    def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See the contract."""
+        return self._maps[map_name].read()
+
+    def total(self, map_name: str) -> NDArray[Any]:
+        """See the contract."""
+        return self._maps[map_name].total()
+
+    def drain(self, ring: str) -> NDArray[Any]:
+        """See the contract."""
+        return self._rings[ring].drain()
+
+    def seed(self, program: str) -> NDArray[Any]:
+        """See the contract."""
+        loaded = next(o for o in self._objects.values() if program in o.programs)
+        link = check_pointer(
+            lib().bpf_program__attach(loaded.programs[program].handle), f"attaching {program}"
+        )
+        try:
+            fd = check(lib().bpf_iter_create(lib().bpf_link__fd(link)), f"running {program}")
+            with os.fdopen(fd, "rb", buffering=0) as reader:
+                raw = b"".join(iter(lambda: reader.read(1 << 16), b""))
+        finally:
+            lib().bpf_link__destroy(link)
+        return np.frombuffer(raw, loaded.record(program))
+
+    def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
+        """See the contract."""
+        found = next(o.programs[program] for o in self._objects.values() if program in o.programs)
+        out = ffi.new("char[]", _RUN_BYTES)
+        options = sized(
+            "opts_run",
+            data_in=ffi.from_buffer(frame),
+            data_size_in=len(frame),
+            data_out=out,
+            data_size_out=_RUN_BYTES,
+            repeat=repeat,
+        )
+        check(lib().bpf_prog_test_run_opts(found.fd, options), f"running {program}")
+        data = bytes(ffi.buffer(out, options.data_size_out))
+        return RunResult(options.retval, data, options.duration)
+
+    def wall_ns(self, boot_ns: int) -> int:
+        """See the contract."""
+        return boot_ns + clock.boot_offset_ns()
+
+    def rings(self) -> dict[str, int]:
+        """See the contract."""
+        return {name: self._maps[name].fd for name in self._rings}
+
+    def seeds(self) -> Sequence[str]:
+        """See the contract."""
+        return [
+            program.name
+            for name in self._enabled
+            if name in self._objects
+            for program in self._objects[name].programs.values()
+            if program.kind == "iter"
+        ]
+
+    def interface_slots(self) -> dict[str, int]:
+        """See the contract."""
+        return dict(self._slots)
+
+    def attachments(self) -> Sequence[Attachment]:
+        """See the contract."""
+        return [place.attachment() for place in self._places.values()]
+
+    def programs(self) -> Sequence[ProgramStatus]:
+        """See the contract."""
+        found = []
+        for name, loaded in self._objects.items():
+            for program in loaded.programs.values():
+                run_ns, run_count = _run_stats(program.fd)
+                found.append(
+                    ProgramStatus(
+                        program.name,
+                        name,
+                        program.section,
+                        loaded=True,
+                        attached=self._where(name, program),
+                        run_ns=run_ns,
+                        run_count=run_count,
+                        reason=self._untraced.get(program.name, ""),
+                    )
+                )
+            found += [
+                ProgramStatus(refused, name, "", loaded=False, reason=reason)
+                for refused, reason in loaded.refused.items()
+            ]
+        return found
+
+    def _where(self, domain: str, program: LoadedProgram) -> tuple[str, ...]:
+        """Interfaces, or the hook, that a program runs on now."""
+        if program.kind == "tracing":
+            return (program.section,) if program.name in self._tracing else ()
+        if program.kind == "iter" or (domain != _DISPATCH and domain not in self._enabled):
+            return ()
+        stand_in = bool(program.card and program.card.instead_of)
+        return tuple(
+            place.name
+            for place in self._places.values()
+            if program.kind in place.hooks and not (stand_in and "xdp" in place.hooks)
+        )
+
+    def measure(self, *, on: bool) -> None:
+        """Switch BPF run statistics on or off; they cost about 20 ns a run while on."""
+        if on and self._stats_fd < 0:
+            self._stats_fd = max(lib().bpf_enable_stats(_RUN_STATS), -1)
+        elif not on and self._stats_fd >= 0:
+            os.close(self._stats_fd)
+            self._stats_fd = -1
+
+    def ledgers(self) -> Sequence[Ledger]:
+        """See the contract."""
+        return [self._ledger(name, ring) for name, ring in self._rings.items()]
+
+    def _ledger_now(self, name: str) -> dict[str, int]:
+        row = self._maps[f"{name}_led"].total()[0]
+        return {field: int(row[field]) for field in row.dtype.names}
+
+    def _ledger(self, name: str, ring: Ring) -> Ledger:
+        now = self._ledger_now(name)
+        lost = {key: value - self._past[name][key] for key, value in now.items()}
+        seen = lost.pop("seen")
+        return Ledger(name, seen, seen - sum(lost.values()), ring.delivered, lost)
+
+    def failures(self) -> dict[str, int]:
+        """See the contract."""
+        names = dict(self._objects[_DISPATCH].btf.enums())["failure"]
+        totals = self._maps["failures"].total()
+        return {
+            name.removeprefix("FAILURE_").lower(): int(totals[number])
+            for name, number in names.items()
+            if number < len(totals)
+        }
+
+    def interface_counters(self) -> Sequence[InterfaceCounters]:
+        """See the contract."""
+        totals = self._maps["interface_count"].total()
+        found = []
+        for asked, slot in self._slots.items():
+            row = totals[slot]
+            name = self._places[asked].name if asked in self._places else asked
+            packets = {key: int(row[key]) for key in ("passed", "dropped", "would_drop")}
+            found.append(InterfaceCounters(name, packets, int(row["bytes"])))
+        return found
+
+
+def _check_generated(domain: str, package: str, loaded: LoadedObject) -> None:
+    """Refuse to start when ``events.py`` and the object disagree on a record.
+
+    Raises:
+        KernelError: they were not made from the same header.
+    """
+    try:
+        generated = importlib.import_module(f"{package}.events")
+    except ModuleNotFoundError:
+        return
+    for name in loaded.btf.records():
+        if generated.RECORDS.get(name) != loaded.record(name):
+            raise KernelError(
+                f"domain {domain}: events.py and the object disagree on the records of {name}: "
+                "run 'make gen' and build again"
+            )
+
+
+def _run_stats(program: int) -> tuple[int, int]:
+    """``run_time_ns`` and ``run_cnt`` of struct bpf_prog_info."""
+    info, size = ffi.new("char[]", 256), ffi.new("uint32_t *", 224)
+    if lib().bpf_obj_get_info_by_fd(program, info, size):
+        return 0, 0
+    run_ns, run_count = struct.unpack_from("QQ", ffi.buffer(info), 192)
+    return int(run_ns), int(run_count)

@@ -1,0 +1,226 @@
+"""BPF maps as numpy arrays: batched reads and writes, per-CPU sums, map-in-map swaps."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
+from ebpfsentinel.model.kernel import KernelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY = 2, 3, 5, 6
+LRU_PERCPU_HASH, ARRAY_OF_MAPS, HASH_OF_MAPS, RINGBUF = 10, 12, 13, 27
+_PER_CPU = {PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH}
+_ARRAYS = {ARRAY, PERCPU_ARRAY}
+
+
+@cache
+def possible_cpus() -> int:
+    """CPUs that may ever be online: the width of a per-CPU value."""
+    return check(lib().libbpf_num_possible_cpus(), "counting CPUs")
+
+
+def pointer(array: NDArray[Any]) -> Any:
+    """The address of an array's bytes; the array must outlive the call."""
+    return ffi.cast("void *", array.ctypes.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """What an inner map of a map-in-map must look like."""
+
+    type: int
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """One loaded map. ``value`` is the dtype of one CPU's value; ``inner`` is set for map-in-maps."""
+
+    name: str
+    fd: int
+    type: int
+    key: np.dtype[Any]
+    value: np.dtype[Any]
+    max_entries: int
+    inner: Inner | None = None
+
+    @property
+    def per_cpu(self) -> bool:
+        """Has every CPU a value of its own?"""
+        return self.type in _PER_CPU
+
+    def _values(self, count: int) -> NDArray[Any]:
+        """Room for ``count`` values as the kernel writes them, viewed with the value's dtype."""
+        if not self.per_cpu:
+            return np.zeros(count, self.value)
+        width = -(-self.value.itemsize // 8) * 8
+        padded = np.dtype(
+            {"names": ["value"], "formats": [self.value], "offsets": [0], "itemsize": width}
+        )
+        return np.zeros((count, possible_cpus()), padded)
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All pairs: keys ``(n,)``, values ``(n,)`` or, per CPU, ``(n, cpus)``."""
+        keys, values = self._read_batch() or self._read_singly()
+        return keys, values["value"] if self.per_cpu else values
+
+    def _read_batch(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Batched lookup; None where this kernel has none for the map's type."""
+        keys, values = np.zeros(self.max_entries, self.key), self._values(self.max_entries)
+        cursor = ffi.new("char[]", max(self.key.itemsize, 8))
+        done = 0
+        stride = values.strides[0] if len(values) else 0
+        count = ffi.new("uint32_t *")
+        while done < self.max_entries:
+            count[0] = self.max_entries - done
+            result = lib().bpf_map_lookup_batch(
+                self.fd,
+                cursor if done else ffi.NULL,
+                cursor,
+                ffi.cast("void *", keys.ctypes.data + done * self.key.itemsize),
+                ffi.cast("void *", values.ctypes.data + done * stride),
+                count,
+                ffi.NULL,
+            )
+            if result not in (0, -errno.ENOENT):
+                return None
+            done += count[0]
+            if result:
+                break
+        return keys[:done], values[:done]
+
+    def _read_singly(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        keys, values = np.zeros(self.max_entries + 1, self.key), self._values(self.max_entries)
+        done, previous = 0, ffi.NULL
+        while done < self.max_entries:
+            key = pointer(keys[done:])
+            if lib().bpf_map_get_next_key(self.fd, previous, key):
+                break
+            if not lib().bpf_map_lookup_elem(self.fd, key, pointer(values[done:])):
+                done += 1
+            previous = key
+        return keys[:done], values[:done]
+
+    def write(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write pairs in one batch.
+
+        Raises:
+            KernelError: a dtype does not fit, or the kernel refused (map full).
+        """
+        keys, values = (
+            self._checked(keys, self.key, "keys"),
+            self._checked(values, self.value, "values"),
+        )
+        if len(keys) != len(values):
+            raise KernelError(f"map {self.name}: {len(keys)} keys for {len(values)} values")
+        if self.per_cpu:
+            spread = self._values(len(keys))
+            spread["value"][:] = values[:, None]
+            values = spread
+        count = ffi.new("uint32_t *", len(keys))
+        if not len(keys):
+            return
+        result = lib().bpf_map_update_batch(
+            self.fd, pointer(keys), pointer(values), count, ffi.NULL
+        )
+        if result:
+            self._write_singly(keys, values)
+
+    def _write_singly(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Where there is no batch, or to find the pair that a batch was refused for."""
+        for row in range(len(keys)):
+            result = lib().bpf_map_update_elem(
+                self.fd, pointer(keys[row:]), pointer(values[row:]), 0
+            )
+            check(result, f"map {self.name}: writing entry {row} of {len(keys)}")
+
+    def _checked(self, array: NDArray[Any], wanted: np.dtype[Any], what: str) -> NDArray[Any]:
+        if array.dtype != wanted and (array.dtype.itemsize != wanted.itemsize or wanted.names):
+            raise KernelError(f"map {self.name} wants {what} of {wanted}, got {array.dtype}")
+        return np.ascontiguousarray(array)
+
+    def delete(self, keys: NDArray[Any]) -> None:
+        """Delete entries; of an array, whose entries always exist, set them to zero."""
+        keys = self._checked(keys, self.key, "keys")
+        if self.type in _ARRAYS:
+            self.write(keys, np.zeros(len(keys), self.value))
+            return
+        for row in range(len(keys)):
+            result = lib().bpf_map_delete_elem(self.fd, pointer(keys[row:]))
+            if result not in (0, -errno.ENOENT):
+                check(result, f"map {self.name}: deleting entry {row}")
+
+    def replace(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write the pairs, then delete what else is there: nothing wanted is ever missing."""
+        self.write(keys, values)
+        present, _ = self.read()
+        self.delete(present[~np.isin(_as_void(present), _as_void(keys.astype(self.key)))])
+
+    def total(self) -> NDArray[Any]:
+        """Per-CPU values summed, shape ``(entries,)``; fields ``last_*`` take the maximum."""
+        _, values = self.read()
+        if not self.per_cpu:
+            return values
+        if self.value.names is None:
+            return np.asarray(values.sum(axis=1, dtype=self.value))
+        summed = np.zeros(len(values), self.value)
+        for name in self.value.names:
+            fold = values[name].max if name.startswith("last_") else values[name].sum
+            summed[name] = fold(axis=1)
+        return summed
+
+    def swap(self, slot: int, value: NDArray[Any]) -> None:
+        """Make a new inner map of ``value`` and put it behind ``slot``, by one pointer."""
+        if self.inner is None:
+            raise KernelError(f"map {self.name} is no map of maps")
+        if value.nbytes != self.inner.value_bytes:
+            raise KernelError(
+                f"map {self.name} wants {self.inner.value_bytes} bytes, got {value.nbytes}"
+            )
+        fd = self._new_inner()
+        try:
+            zero = np.zeros(1, np.uint32)
+            content = np.ascontiguousarray(value)
+            check(
+                lib().bpf_map_update_elem(fd, pointer(zero), pointer(content), 0),
+                f"map {self.name}: filling a new generation",
+            )
+            key, link = np.array([slot], np.uint32), np.array([fd], np.uint32)
+            check(
+                lib().bpf_map_update_elem(self.fd, pointer(key), pointer(link), 0),
+                f"map {self.name}: swapping slot {slot}",
+            )
+        finally:
+            os.close(fd)
+
+    def _new_inner(self) -> int:
+        inner = self.inner
+        assert inner is not None  # noqa: S101 (checked by swap)
+        options = sized("opts_map", map_flags=inner.flags)
+        return check(
+            lib().bpf_map_create(
+                inner.type,
+                f"{self.name[:11]}_gen".encode(),
+                inner.key_bytes,
+                inner.value_bytes,
+                inner.max_entries,
+                options,
+            ),
+            f"map {self.name}: making a new generation",
+        )
+
+
+def _as_void(keys: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(keys).view(f"V{keys.dtype.itemsize}")

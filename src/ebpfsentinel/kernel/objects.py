@@ -1,0 +1,201 @@
+"""Loading one object: open, share maps, trial-load, and step down the ladder where refused.
+
+What a kernel can do is found by loading, never by its version or configuration. libbpf loads all
+programs of an object or none, so a refused program is switched off, its stand-in on, and the
+object opened again, until it loads. A program that has no stand-in and is not optional ends the
+start with the kernel's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.kernel.btf import Btf
+from ebpfsentinel.kernel.libbpf import check_pointer, each, ffi, lib, log, raw_btf, text
+from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, HASH_OF_MAPS, Inner, Map
+from ebpfsentinel.model.kernel import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from ebpfsentinel.model.domain import Program
+
+_REFUSED = re.compile(r"prog '([^']+)': .*(?:failed|error|BPF program load)", re.IGNORECASE)
+_KIND_OF_SECTION = {"xdp": "xdp", "tc": "tc", "iter": "iter"}
+
+
+@dataclass(slots=True)
+class LoadedProgram:
+    """A program in the kernel: ``kind`` is xdp, tc, iter or tracing."""
+
+    name: str
+    section: str
+    kind: str
+    fd: int
+    handle: Any
+    card: Program | None = None
+
+
+@dataclass(slots=True)
+class LoadedObject:
+    """One object in the kernel; ``refused`` maps programs that did not load to the reason."""
+
+    name: str
+    handle: Any
+    btf: Btf
+    programs: dict[str, LoadedProgram] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def record(self, name: str) -> np.dtype[Any]:
+        """The record dtype of a ring or an iterator program."""
+        return self.btf.dtype(self.btf.records()[name])
+
+
+def kind_of(section: str) -> str:
+    """``xdp``, ``tc``, ``iter`` or ``tracing``, from an ELF section name."""
+    return _KIND_OF_SECTION.get(re.split(r"[./]", section)[0], "tracing")
+
+
+def load_object(
+    path: Path,
+    cards: Sequence[Program] = (),
+    shared: Mapping[str, Map] | None = None,
+    pins: Path | None = None,
+) -> LoadedObject:
+    """Load an object with the ladder of its programs' cards.
+
+    ``shared`` maps replace the object's own of the same name; with ``pins`` every map of its own is
+    pinned in that folder, or taken over from there when it is compatible.
+
+    Raises:
+        KernelError: the object is missing, damaged, or a program it needs does not load.
+    """
+    if not path.exists():
+        raise KernelError(f"{path} is missing: run 'make setup'")
+    btf = Btf(raw_btf(str(path)))
+    by_name = {card.name: card for card in cards}
+    off = {card.name for card in cards if card.instead_of and not _is_hook(path, card)}
+    refused: dict[str, str] = {}
+    while True:
+        handle = _open(path, off, shared or {}, pins)
+        log.clear()
+        result = lib().bpf_object__load(handle)
+        if not result:
+            break
+        name, reason = _who_was_refused()
+        lib().bpf_object__close(handle)
+        if pins is not None and not name:
+            raise IncompatiblePinsError(reason)
+        _step_down(name, reason, by_name, off, refused)
+    loaded = LoadedObject(path.name.removesuffix(".bpf.o"), handle, btf, refused=refused)
+    _collect(loaded, by_name, off)
+    return loaded
+
+
+class IncompatiblePinsError(KernelError):
+    """Maps kept by an earlier agent have another layout: they must be replaced."""
+
+
+def _is_hook(path: Path, card: Program) -> bool:
+    """Stand-ins on interface hooks are loaded at once and attached interface by interface."""
+    handle = check_pointer(lib().bpf_object__open_file(str(path).encode(), ffi.NULL), str(path))
+    try:
+        sections = {
+            text(lib().bpf_program__name(found)): text(lib().bpf_program__section_name(found))
+            for found in each(lib().bpf_object__next_program, handle)
+        }
+    finally:
+        lib().bpf_object__close(handle)
+    return kind_of(sections.get(card.name, "")) in ("xdp", "tc")
+
+
+def _open(path: Path, off: set[str], shared: Mapping[str, Map], pins: Path | None) -> Any:
+    handle = check_pointer(lib().bpf_object__open_file(str(path).encode(), ffi.NULL), str(path))
+    for program in each(lib().bpf_object__next_program, handle):
+        lib().bpf_program__set_autoload(program, text(lib().bpf_program__name(program)) not in off)
+    for found in each(lib().bpf_object__next_map, handle):
+        name = text(lib().bpf_map__name(found))
+        if name in shared:
+            lib().bpf_map__reuse_fd(found, shared[name].fd)
+        elif pins is not None and not lib().bpf_map__is_internal(found):
+            lib().bpf_map__set_pin_path(found, str(pins / name).encode())
+    return handle
+
+
+def _who_was_refused() -> tuple[str, str]:
+    """Name of the refused program and the last telling line of the verifier."""
+    names = [match[1] for line in log if (match := _REFUSED.search(line))]
+    telling = [
+        line
+        for line in log
+        if line.strip() and not line.startswith(("libbpf:", "processed", "--", "verification"))
+    ]
+    libbpf_lines = [line for line in log if line.startswith("libbpf:")]
+    reason = (telling or libbpf_lines or ["no reason given"])[-1].strip()
+    return (names[0] if names else ""), reason
+
+
+def _step_down(
+    name: str, reason: str, cards: Mapping[str, Program], off: set[str], refused: dict[str, str]
+) -> None:
+    """Switch the refused program off and its stand-in on, or give up."""
+    stand_in = next((c.name for c in cards.values() if c.instead_of == name), None)
+    optional = name in cards and (cards[name].optional or bool(cards[name].instead_of))
+    if not name or name in refused or not (stand_in or optional):
+        tail = "\n  ".join(list(log)[-12:])
+        raise KernelError(f"the kernel refused {name or 'an object'}: {reason}\n  {tail}")
+    refused[name] = reason
+    off.add(name)
+    off.discard(stand_in or "")
+
+
+def _collect(loaded: LoadedObject, cards: Mapping[str, Program], off: set[str]) -> None:
+    for program in each(lib().bpf_object__next_program, loaded.handle):
+        name = text(lib().bpf_program__name(program))
+        section = text(lib().bpf_program__section_name(program))
+        if name in off:
+            loaded.refused.setdefault(name, "not needed: what it stands in for works")
+            continue
+        fd = lib().bpf_program__fd(program)
+        loaded.programs[name] = LoadedProgram(
+            name, section, kind_of(section), fd, program, cards.get(name)
+        )
+    types = loaded.btf.maps()
+    for found in each(lib().bpf_object__next_map, loaded.handle):
+        if not lib().bpf_map__is_internal(found):
+            made = _map(found, loaded.btf, types)
+            loaded.maps[made.name] = made
+
+
+def _map(found: Any, btf: Btf, types: Mapping[str, tuple[int, int]]) -> Map:
+    name = text(lib().bpf_map__name(found))
+    key, value = types.get(name, (0, 0))
+    kind = lib().bpf_map__type(found)
+    inner = None
+    if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS):
+        inner = _inner(lib().bpf_map__inner_map(found))
+    return Map(
+        name,
+        lib().bpf_map__fd(found),
+        kind,
+        btf.dtype(key) if key else np.dtype(f"V{lib().bpf_map__key_size(found) or 4}"),
+        btf.dtype(value) if value else np.dtype(f"V{lib().bpf_map__value_size(found) or 4}"),
+        lib().bpf_map__max_entries(found),
+        inner,
+    )
+
+
+def _inner(found: Any) -> Inner:
+    return Inner(
+        lib().bpf_map__type(found),
+        lib().bpf_map__key_size(found),
+        lib().bpf_map__value_size(found),
+        lib().bpf_map__max_entries(found),
+        lib().bpf_map__map_flags(found),
+    )

@@ -1,0 +1,61 @@
+"""Where enforcement is pinned, so that it outlives the agent, and how to take it away.
+
+Layout below the root (default ``/sys/fs/bpf/ebpfsentinel``): ``maps/<map>`` and
+``links/<ifindex>-<hook>``. Nothing is pinned under ``on_exit: detach``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+from ebpfsentinel.model.kernel import KernelError
+
+ROOT = Path("/sys/fs/bpf/ebpfsentinel")
+_BPFFS_MAGIC = 0xCAFE4A11
+
+
+def _filesystem(path: Path) -> int:
+    """The magic number of the file system that ``path`` lies on (statfs(2))."""
+    buffer = ctypes.create_string_buffer(256)
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(path), buffer):
+        return 0
+    return int.from_bytes(buffer.raw[:8], "little")
+
+
+def prepare(root: Path = ROOT) -> None:
+    """Make the folders, mounting bpffs at its parent where it is not.
+
+    Raises:
+        KernelError: there is no bpffs and none can be mounted.
+    """
+    mount_point = root.parent
+    if _filesystem(mount_point) != _BPFFS_MAGIC:
+        result = ctypes.CDLL(None, use_errno=True).mount(
+            b"bpf", os.fsencode(mount_point), b"bpf", 0, None
+        )
+        if result:
+            raise KernelError(
+                f"{mount_point} is no BPF file system and none can be mounted there "
+                f"({os.strerror(ctypes.get_errno())}): mount -t bpf bpf {mount_point}"
+            )
+    for folder in ("maps", "links"):
+        (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def drop_maps(root: Path = ROOT) -> None:
+    """Unpin the maps; what uses them goes on until it is replaced."""
+    shutil.rmtree(root / "maps", ignore_errors=True)
+
+
+def detach_all(root: Path = ROOT) -> list[str]:
+    """Remove everything that an agent kept; returns what was removed, links first."""
+    removed = []
+    for folder in ("links", "maps"):
+        for pin in sorted((root / folder).glob("*")):
+            pin.unlink()
+            removed.append(f"{folder}/{pin.name}")
+    shutil.rmtree(root, ignore_errors=True)
+    return removed
