@@ -86,7 +86,7 @@ def _column_type(dtype: np.dtype[Any]) -> str:
 
 
 def _batch_source(name: str, dtype: np.dtype[Any]) -> Iterator[str]:
-    yield f"\n\nclass {_camel(name)}(Batch):"
+    yield f"\n\nclass {_camel(name)}s(Batch):"
     yield f'    """Rows of C ``struct {name}``."""\n'
     yield f"    record = {name.upper()}\n    __slots__ = ()"
     for field, kind in (dtype.fields or {}).items():

@@ -84,6 +84,7 @@ def load_object(
     refused: dict[str, str] = {}
     while True:
         handle = _open(path, off, shared or {}, pins)
+        inners = _inners(handle)  # libbpf forgets them when it loads
         log.clear()
         result = lib().bpf_object__load(handle)
         if not result:
@@ -94,7 +95,7 @@ def load_object(
             raise IncompatiblePinsError(reason)
         _step_down(name, reason, by_name, off, refused)
     loaded = LoadedObject(path.name.removesuffix(".bpf.o"), handle, btf, refused=refused)
-    _collect(loaded, by_name, off)
+    _collect(loaded, by_name, off, inners)
     return loaded
 
 
@@ -155,7 +156,9 @@ def _step_down(
     off.discard(stand_in or "")
 
 
-def _collect(loaded: LoadedObject, cards: Mapping[str, Program], off: set[str]) -> None:
+def _collect(
+    loaded: LoadedObject, cards: Mapping[str, Program], off: set[str], inners: Mapping[str, Inner]
+) -> None:
     for program in each(lib().bpf_object__next_program, loaded.handle):
         name = text(lib().bpf_program__name(program))
         section = text(lib().bpf_program__section_name(program))
@@ -169,26 +172,33 @@ def _collect(loaded: LoadedObject, cards: Mapping[str, Program], off: set[str]) 
     types = loaded.btf.maps()
     for found in each(lib().bpf_object__next_map, loaded.handle):
         if not lib().bpf_map__is_internal(found):
-            made = _map(found, loaded.btf, types)
+            made = _map(found, loaded.btf, types, inners)
             loaded.maps[made.name] = made
 
 
-def _map(found: Any, btf: Btf, types: Mapping[str, tuple[int, int]]) -> Map:
+def _map(
+    found: Any, btf: Btf, types: Mapping[str, tuple[int, int]], inners: Mapping[str, Inner]
+) -> Map:
     name = text(lib().bpf_map__name(found))
     key, value = types.get(name, (0, 0))
-    kind = lib().bpf_map__type(found)
-    inner = None
-    if kind in (ARRAY_OF_MAPS, HASH_OF_MAPS):
-        inner = _inner(lib().bpf_map__inner_map(found))
     return Map(
         name,
         lib().bpf_map__fd(found),
-        kind,
+        lib().bpf_map__type(found),
         btf.dtype(key) if key else np.dtype(f"V{lib().bpf_map__key_size(found) or 4}"),
         btf.dtype(value) if value else np.dtype(f"V{lib().bpf_map__value_size(found) or 4}"),
         lib().bpf_map__max_entries(found),
-        inner,
+        inners.get(name),
     )
+
+
+def _inners(handle: Any) -> dict[str, Inner]:
+    """What the inner maps of map-in-maps look like, by the outer map's name."""
+    return {
+        text(lib().bpf_map__name(found)): _inner(lib().bpf_map__inner_map(found))
+        for found in each(lib().bpf_object__next_map, handle)
+        if lib().bpf_map__type(found) in (ARRAY_OF_MAPS, HASH_OF_MAPS)
+    }
 
 
 def _inner(found: Any) -> Inner:

@@ -187,7 +187,7 @@ class PacketAction(enum.IntEnum):
     ACTION_REJECT = 3
 
 
-class PacketEvent(Batch):
+class PacketEvents(Batch):
     """Rows of C ``struct packet_event``."""
 
     record = PACKET_EVENT

@@ -83,17 +83,15 @@ static __always_inline __u64 at_most(__u64 a, __u64 b)
 
 static __always_inline __u32 bucket_of(const struct fw_addresses *field, __u64 high)
 {
-	__u64 bucket;
+	__u64 bucket = (high - field->origin) >> (field->shift & 63);
 
-	if (high < field->origin)
-		return 0;
-	bucket = (high - field->origin) >> (field->shift & 63);
 	return bucket < FW_BUCKETS ? bucket : FW_BUCKETS - 1;
 }
 
 /*
- * The row of the last interval that begins at or below (high, low). The interval lies between the
- * bases of the key's bucket and of the next; halve what is between until one is left.
+ * The row of the last interval that begins at or below (high, low). Below the origin there is only
+ * the first one. Else it lies between the bases of the key's bucket and of the next: halve what is
+ * between until one is left.
  */
 static __always_inline __u32 address_row(const struct fw_addresses *field, __u64 high, __u64 low,
 					 bool wide)
@@ -103,6 +101,8 @@ static __always_inline __u32 address_row(const struct fw_addresses *field, __u64
 	__u32 count = field->base[bucket + 1] - first;
 	int step;
 
+	if (high < field->origin)
+		return field->row[0];
 	for (step = 0; step < 14 && count; step++) {
 		__u32 half = (count + 1) >> 1;
 		__u32 middle = first + half;

@@ -422,7 +422,7 @@ class ProcessCapture(enum.IntEnum):
     CAPTURE_CWD = 2
 
 
-class ProcessFork(Batch):
+class ProcessForks(Batch):
     """Rows of C ``struct process_fork``."""
 
     record = PROCESS_FORK
@@ -493,7 +493,7 @@ class ProcessFork(Batch):
         return self.rows["cgroup_id"]
 
 
-class ProcessExec(Batch):
+class ProcessExecs(Batch):
     """Rows of C ``struct process_exec``."""
 
     record = PROCESS_EXEC
@@ -624,7 +624,7 @@ class ProcessExec(Batch):
         return self.rows["argv"]
 
 
-class ProcessExecLarge(Batch):
+class ProcessExecLarges(Batch):
     """Rows of C ``struct process_exec_large``."""
 
     record = PROCESS_EXEC_LARGE
@@ -755,7 +755,7 @@ class ProcessExecLarge(Batch):
         return self.rows["argv"]
 
 
-class ProcessExecFailed(Batch):
+class ProcessExecFaileds(Batch):
     """Rows of C ``struct process_exec_failed``."""
 
     record = PROCESS_EXEC_FAILED
@@ -834,7 +834,7 @@ class ProcessExecFailed(Batch):
         return self.rows["filename"]
 
 
-class ProcessExit(Batch):
+class ProcessExits(Batch):
     """Rows of C ``struct process_exit``."""
 
     record = PROCESS_EXIT
@@ -909,7 +909,7 @@ class ProcessExit(Batch):
         return self.rows["signal"]
 
 
-class ProcessPtrace(Batch):
+class ProcessPtraces(Batch):
     """Rows of C ``struct process_ptrace``."""
 
     record = PROCESS_PTRACE
@@ -1008,7 +1008,7 @@ class ProcessPtrace(Batch):
         return self.rows["target_comm"]
 
 
-class ProcessSetuid(Batch):
+class ProcessSetuids(Batch):
     """Rows of C ``struct process_setuid``."""
 
     record = PROCESS_SETUID
@@ -1131,7 +1131,7 @@ class ProcessSetuid(Batch):
         return self.rows["reserved"]
 
 
-class ProcessTask(Batch):
+class ProcessTasks(Batch):
     """Rows of C ``struct process_task``."""
 
     record = PROCESS_TASK
