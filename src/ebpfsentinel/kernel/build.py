@@ -60,6 +60,6 @@ def build(package: Path = PACKAGE) -> list[Path]:
 if __name__ == "__main__":
     try:
         for made in build():
-            print(f"compiled {made.relative_to(PACKAGE)}")
+            sys.stdout.write(f"compiled {made.relative_to(PACKAGE)}\n")
     except CompileError as error:
         sys.exit(str(error))

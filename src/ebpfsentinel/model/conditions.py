@@ -64,16 +64,22 @@ class Matcher(Protocol):
     """Names of the fields that the conditions read."""
 
     def match(self, table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Row and condition indexes of every match, two arrays ``(matches,)``, sorted by row and
-        then by condition."""
+        """Row and condition indexes of every match, sorted by row and then by condition.
+
+        Two arrays ``(matches,)``.
+        """
 
     def possible(self, field: str, value: object) -> bool:
-        """May any condition be true of a row whose ``field`` is ``value``? Never wrongly False:
-        what it denies, the kernel need not report."""
+        """May any condition be true of a row whose ``field`` is ``value``?
+
+        Never wrongly False: what it denies, the kernel need not report.
+        """
 
     def errors(self) -> Mapping[int, int]:
-        """Condition index to how often its evaluation failed at run time (a failed evaluation,
-        such as division by zero, is no match and is counted)."""
+        """Condition index to how often its evaluation failed at run time.
+
+        A failed evaluation, such as division by zero, is no match and is counted.
+        """
 
 
 class RuleLanguage(Protocol):

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import msgspec
     from numpy.typing import NDArray
 
     from ebpfsentinel.model.action import Action
@@ -166,8 +165,9 @@ class Domain:
     ``name`` is also its settings section and API path. ``object`` is the path of its BPF object
     inside the folder, its maps and rings are found there. ``polled`` maps are summed over CPUs and
     fed to the engine like a ring, about once a second and before a view. ``files`` names the files
-    that the settings refer to. ``routes`` and ``commands`` name the functions (``module:attribute``,
-    imported only when used) that give extra Litestar handlers and click commands.
+    that the settings refer to. ``routes`` and ``commands`` name the functions
+    (``module:attribute``, imported only when used) that give extra Litestar handlers and click
+    commands.
     """
 
     name: str

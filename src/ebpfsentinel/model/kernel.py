@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from ebpfsentinel.model.action import Action
@@ -126,8 +125,10 @@ class Kernel(Protocol):
         """Keys ``(n,)`` and values ``(n,)``; of a per-CPU map, values are ``(n, cpus)``."""
 
     def total(self, map_name: str) -> NDArray[Any]:
-        """A per-CPU array summed over CPUs, shape ``(entries,)``; fields named ``last_*`` take
-        the maximum instead."""
+        """A per-CPU array summed over CPUs, shape ``(entries,)``.
+
+        Fields named ``last_*`` take the maximum instead.
+        """
 
     def drain(self, ring: str) -> NDArray[Any]:
         """All complete records of the ring, in order, shape ``(n,)``, owned by the caller."""

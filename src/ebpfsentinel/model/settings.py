@@ -1,12 +1,14 @@
 """Spellings, limits and errors of what users may set.
 
 Every settings struct derives from :class:`Section`: unknown keys are errors, every field is
-documented through ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``, which is where
-the JSON Schema, the annotated example, the docs and the ``EBPFSENTINEL_...`` variables come from.
+documented through ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``, which is
+where the JSON Schema, the annotated example, the docs and the ``EBPFSENTINEL_...`` variables come
+from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import ipaddress
 import re
@@ -33,8 +35,8 @@ class Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Spelling(enum.StrEnum):
     """A word with accepted aliases, compared without case.
 
-    Subclasses list aliases in ``__aliases__``-free form by overriding :meth:`aliases`; ``Word("PASS")``
-    finds the member, or raises ``ValueError`` that names the choices.
+    Subclasses list aliases by overriding :meth:`aliases`; ``Word("PASS")`` finds the member, or
+    raises ``ValueError``.
     """
 
     @classmethod
@@ -57,6 +59,7 @@ class Mode(Spelling):
 
     @classmethod
     def aliases(cls) -> dict[str, str]:
+        """``monitor`` and ``observe`` alert, ``enforce`` blocks."""
         return {"monitor": "alert", "observe": "alert", "enforce": "block"}
 
 
@@ -77,10 +80,8 @@ def parse_network(place: str, text: str) -> ipaddress.IPv4Network | ipaddress.IP
         return ipaddress.ip_network(text)
     except ValueError as error:
         remedy = "Write an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32."
-        try:
+        with contextlib.suppress(ValueError):
             remedy = f"Did you mean {ipaddress.ip_network(text, strict=False)}?"
-        except ValueError:
-            pass
         raise SettingsError(place, str(error), remedy) from None
 
 
