@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-
     from numpy.typing import NDArray
+
+    Memory = bytearray | bytes | memoryview | mmap.mmap
 
 BUSY = np.uint32(1 << 31)
 DISCARDED = np.uint32(1 << 30)
@@ -71,18 +71,18 @@ class Ring:
         self._bind(consumer, rest, memoryview(rest)[page:], record)
 
     @classmethod
-    def over(cls, consumer: Buffer, producer: Buffer, data: Buffer, record: np.dtype[Any]) -> Self:
+    def over(cls, consumer: Memory, producer: Memory, data: Memory, record: np.dtype[Any]) -> Self:
         """A ring over plain memory.
 
         ``consumer`` (writable) and ``producer`` begin with a little-endian ``u64`` position;
         ``data`` is the data area twice.
         """
         ring = cls.__new__(cls)
-        ring._bind(consumer, producer, data, record)
+        ring._bind(consumer, producer, data, record)  # noqa: SLF001 (a second constructor)
         return ring
 
     def _bind(
-        self, consumer: Buffer, producer: Buffer, data: Buffer, record: np.dtype[Any]
+        self, consumer: Memory, producer: Memory, data: Memory, record: np.dtype[Any]
     ) -> None:
         self._consumer = np.frombuffer(consumer, np.uint64, 1)
         self._producer = np.frombuffer(producer, np.uint64, 1)
@@ -91,6 +91,7 @@ class Ring:
         if self._size & (self._size - 1) or not self._size:
             raise ValueError(f"a ring of {self._size} bytes: the size must be a power of two")
         self._record = record
+        self._opaque = np.dtype(f"V{record.itemsize}")  # numpy copies a struct field by field
         self._stride = record_stride(record.itemsize)
         self._order = threading.Lock()
         self._order.acquire()
@@ -116,7 +117,7 @@ class Ring:
         if not 0 <= end - position <= self._size:
             self._malformed_at(end)
             return np.empty(0, self._record)
-        rows = np.empty((end - position) // self._stride, self._record)
+        rows = np.empty((end - position) // self._stride, self._opaque)
         filled, chunk = 0, _FIRST_CHUNK
         while position < end:
             count, kept = self._take(
@@ -131,7 +132,8 @@ class Ring:
                     break
                 position += step
         self.delivered += filled
-        return rows[:filled] if 2 * filled >= len(rows) else rows[:filled].copy()
+        kept_rows = rows[:filled] if 2 * filled >= len(rows) else rows[:filled].copy()
+        return kept_rows.view(self._record)
 
     def _take(self, position: int, limit: int, rows: NDArray[Any], filled: int) -> tuple[int, int]:
         """Copy out the complete records from ``position`` on, ``limit`` at most.
@@ -143,12 +145,12 @@ class Ring:
         whole = headers == self._record.itemsize
         if whole.all():
             rows[filled : filled + limit] = self._column(
-                self._record, position, HEADER_BYTES, limit
+                self._opaque, position, HEADER_BYTES, limit
             )
             return limit, limit
         complete = whole | (headers == (DISCARDED | self._record.itemsize))
         count = limit if complete.all() else int(complete.argmin())
-        found = self._column(self._record, position, HEADER_BYTES, count)[whole[:count]]
+        found = self._column(self._opaque, position, HEADER_BYTES, count)[whole[:count]]
         rows[filled : filled + len(found)] = found
         self.discarded += count - len(found)
         return count, len(found)
@@ -158,14 +160,17 @@ class Ring:
         return np.ndarray((count,), dtype, self._data, start, (self._stride,))
 
     def _step_over(self, position: int, end: int) -> int:
-        """Bytes to a place behind the record at ``position``, which is not one of ours; 0: busy."""
-        left = end - position
-        header = (
-            int(self._column(np.dtype("<u4"), position, 0, 1)[0]) if left >= HEADER_BYTES else 0
-        )
-        if header & int(BUSY):
-            return 0
-        step = min(record_stride(header & _LENGTH), left)
+        """Bytes to a place behind the record at ``position``, which is not one of ours; 0: wait.
+
+        One that has become complete since it was looked at waits like a busy one.
+        """
+        left, length = end - position, 0
+        if left >= HEADER_BYTES:
+            header = int(self._column(np.dtype("<u4"), position, 0, 1)[0])
+            length = header & _LENGTH
+            if header & int(BUSY) or (length == self._record.itemsize and left >= self._stride):
+                return 0
+        step = min(record_stride(length), left)
         self._malformed_at(position + step)
         return step
 
