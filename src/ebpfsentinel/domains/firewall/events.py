@@ -148,7 +148,7 @@ FW_ROW = _record(
 )
 
 FW_TABLES = _record(
-    16039240,
+    20199240,
     (
         ("mode", "<u4", 0),
         ("default_action", "<u4", 4),
@@ -162,7 +162,7 @@ FW_TABLES = _record(
         ("src", FW_ADDRESSES, 270992),
         ("dst", FW_ADDRESSES, 549592),
         ("rules", (FW_RULE, (4096,)), 828192),
-        ("rows", (FW_ROW, (29189,)), 860960),
+        ("rows", (FW_ROW, (37189,)), 860960),
     ),
 )
 

@@ -11,8 +11,11 @@
 #define FW_WORDS (FW_RULES / 64)
 #define FW_BOUNDS (2 * FW_RULES + 2)
 #define FW_BUCKETS 65536
-/* Rows at most: two port fields, two address fields, VLAN, and the small ones. */
-#define FW_ROWS (2 * (2 * FW_RULES + 1) + 3 * (FW_RULES + 1) + 2 * 256)
+/*
+ * Rows at most: a rule begins and ends one interval of each field, so each of the two port and two
+ * address fields has no more than this; the direct fields have one per value, no ports one more.
+ */
+#define FW_ROWS (4 * (2 * FW_RULES + 1) + 4096 + 256 + INTERFACE_SLOTS + 1)
 #define FW_COUNTERS 16384
 
 enum fw_mode { FW_MODE_ALERT, FW_MODE_BLOCK };
