@@ -53,7 +53,7 @@ def _format(dtype: np.dtype[Any], structs: dict[str, str]) -> str:
 
 
 def _dtype_source(name: str, dtype: np.dtype[Any], structs: dict[str, str]) -> str:
-    fields = dtype.fields or {}
+    fields: Any = dtype.fields or {}
     rows = [
         f'            ("{field}", {_format(kind[0], structs)}, {kind[1]}),'
         for field, kind in fields.items()

@@ -14,7 +14,7 @@ from pathlib import Path
 from ebpfsentinel.model.kernel import KernelError
 
 ROOT = Path("/sys/fs/bpf/ebpfsentinel")
-_BPFFS_MAGIC = 0xCAFE4A11
+_BPFFS_MAGIC, _TRACEFS_MAGIC = 0xCAFE4A11, 0x74726163
 
 
 def _filesystem(path: Path) -> int:
@@ -25,22 +25,33 @@ def _filesystem(path: Path) -> int:
     return int.from_bytes(buffer.raw[:8], "little")
 
 
+def _mount(kind: str, where: Path, magic: int) -> None:
+    if _filesystem(where) == magic:
+        return
+    name = kind.encode()
+    if ctypes.CDLL(None, use_errno=True).mount(name, os.fsencode(where), name, 0, None):
+        raise KernelError(
+            f"{where} is not mounted as {kind} and cannot be "
+            f"({os.strerror(ctypes.get_errno())}): mount -t {kind} {kind} {where}"
+        )
+
+
+def prepare_tracing() -> None:
+    """Mount tracefs where it is not: libbpf finds tracepoints through it.
+
+    Raises:
+        KernelError: it cannot be mounted.
+    """
+    _mount("tracefs", Path("/sys/kernel/tracing"), _TRACEFS_MAGIC)
+
+
 def prepare(root: Path = ROOT) -> None:
     """Make the folders, mounting bpffs at its parent where it is not.
 
     Raises:
         KernelError: there is no bpffs and none can be mounted.
     """
-    mount_point = root.parent
-    if _filesystem(mount_point) != _BPFFS_MAGIC:
-        result = ctypes.CDLL(None, use_errno=True).mount(
-            b"bpf", os.fsencode(mount_point), b"bpf", 0, None
-        )
-        if result:
-            raise KernelError(
-                f"{mount_point} is no BPF file system and none can be mounted there "
-                f"({os.strerror(ctypes.get_errno())}): mount -t bpf bpf {mount_point}"
-            )
+    _mount("bpf", root.parent, _BPFFS_MAGIC)
     for folder in ("maps", "links"):
         (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 

@@ -112,8 +112,14 @@ class Kernel(Protocol):
     def load(self, domains: Sequence[Domain]) -> None:
         """Load the objects of the domains and chain their programs in the order of the cards."""
 
+    def reserve(self, interfaces: Sequence[str]) -> None:
+        """Give each interface its slot, before rules that name it are planned."""
+
     def attach(self, interfaces: Sequence[str]) -> None:
-        """Attach to the hooks, and to these interfaces only; call again when they change."""
+        """Attach to the hooks, and to these interfaces only; call again when they change.
+
+        An interface that is not there is no error: it is attached when it comes.
+        """
 
     def detach(self) -> None:
         """Leave: unpin and detach, or, under ``on_exit: keep``, leave everything in force."""
@@ -144,6 +150,9 @@ class Kernel(Protocol):
 
     def rings(self) -> dict[str, int]:
         """Ring name to a file descriptor that polls readable when records are there."""
+
+    def owner(self, source: str) -> str:
+        """Name of the domain that a ring or an iterator program belongs to."""
 
     def seeds(self) -> Sequence[str]:
         """Names of the iterator programs, to run once after attaching."""

@@ -3,7 +3,8 @@
 :mod:`~ebpfsentinel.sinks.log` is the destination every agent has, and sets up logging as well.
 """
 
+from ebpfsentinel.sinks.live import LiveFeed
 from ebpfsentinel.sinks.log import LogSink, announce, configure
 from ebpfsentinel.sinks.sink import Sink
 
-__all__ = ["LogSink", "Sink", "announce", "configure"]
+__all__ = ["LiveFeed", "LogSink", "Sink", "announce", "configure"]

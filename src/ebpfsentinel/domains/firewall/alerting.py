@@ -26,18 +26,20 @@ _SAME = ("src_addr", "dst_addr", "dst_port", "protocol", "action", "flags", "rul
 
 
 def alerts_of(
-    events: PacketEvents, name_of: Callable[[int], str], now_ns: int
+    events: PacketEvents, name_of: Callable[[int], str], boot_offset_ns: int
 ) -> tuple[list[Alert], int]:
     """The alerts of a batch, and how many events went without one.
 
-    Events are the same when all but their time, source port and CPU are.
+    ``boot_offset_ns`` added to a boot-clock time is wall time. Events are the same when all but
+    their time, source port and CPU are.
     """
     if not len(events):
         return [], 0
     _, first, counts = np.unique(_keys(events), return_index=True, return_counts=True)
     order = np.argsort(first)[:MAX_ALERTS]
     alerts = [
-        _alert(events.rows[first[i]], int(counts[i]), name_of, now_ns) for i in order.tolist()
+        _alert(events.rows[first[i]], int(counts[i]), name_of, boot_offset_ns)
+        for i in order.tolist()
     ]
     return alerts, len(events) - sum(alert.count for alert in alerts)
 
@@ -62,7 +64,7 @@ def verdict(action: int, would: bool) -> str:
     return "would_deny" if would else "deny"
 
 
-def _alert(row: Any, count: int, name_of: Callable[[int], str], now_ns: int) -> Alert:
+def _alert(row: Any, count: int, name_of: Callable[[int], str], boot_offset_ns: int) -> Alert:
     flags, rule_id = int(row["flags"]), name_of(int(row["rule_id"]))
     ipv6, ports = bool(flags & IPV6), bool(flags & PORTS)
     action = verdict(int(row["action"]), bool(flags & WOULD))
@@ -71,7 +73,7 @@ def _alert(row: Any, count: int, name_of: Callable[[int], str], now_ns: int) -> 
     protocol = _PROTOCOLS.get(number, f"protocol {number}")
     to = f"{dst} port {row['dst_port']}" if ports else dst
     return Alert(
-        timestamp_ns=now_ns,
+        timestamp_ns=int(row["timestamp_ns"]) + boot_offset_ns,
         component="firewall",
         severity=Severity.LOW if action == "log" else Severity.MEDIUM,
         rule_id=rule_id,
@@ -90,6 +92,5 @@ def _alert(row: Any, count: int, name_of: Callable[[int], str], now_ns: int) -> 
             "ifindex": int(row["ifindex"]),
             "vlan_id": int(row["vlan_id"]),
             "bytes": int(row["bytes"]),
-            "timestamp_boot_ns": int(row["timestamp_ns"]),
         },
     )

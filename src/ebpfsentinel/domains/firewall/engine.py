@@ -55,14 +55,15 @@ class RuleSet:
     rules: tuple[CheckedRule, ...]
     numbers: dict[str, int]
     names: dict[int, str]
-    monotonic_offset_ns: int
+    monotonic_offset_ns: int = 0
+    boot_offset_ns: int = 0
 
 
 class FirewallEngine:
     """See :class:`~ebpfsentinel.model.domain.Engine`."""
 
     def __init__(self, tools: Tools) -> None:
-        self._set = RuleSet(FirewallSettings(), (), {}, {}, 0)
+        self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
         self._unreported = 0
 
@@ -70,7 +71,7 @@ class FirewallEngine:
         """Numbers of the last run, under which adopted counters are kept."""
         numbers = {str(name): int(number) for name, number in memo.get("numbers", {}).items()}
         names = {number: name for name, number in numbers.items()}
-        self._set = RuleSet(FirewallSettings(), (), numbers, names, 0)
+        self._set = RuleSet(FirewallSettings(), (), numbers, names)
 
     def plan(
         self,
@@ -87,7 +88,8 @@ class FirewallEngine:
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
-        state = RuleSet(settings, tuple(rules), numbers, names, around.monotonic_offset_ns)
+        clocks = (around.monotonic_offset_ns, around.boot_offset_ns)
+        state = RuleSet(settings, tuple(rules), numbers, names, *clocks)
         swaps = tuple(self._swap(state, family, around) for family in _MAPS)
         forget = MapDelete("fw_count", np.array(fresh, np.uint32))
         return Plan(state, (forget, *swaps) if fresh else swaps, {"numbers": numbers})
@@ -142,7 +144,7 @@ class FirewallEngine:
         if source == "fw_count":
             self._counts = rows.copy()
             return Outcome()
-        alerts, unreported = alerts_of(PacketEvents(rows), self._name, now_ns)
+        alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
         self._unreported += unreported
         return Outcome(alerts)
 

@@ -1,0 +1,386 @@
+"""The running agent: starts, follows its configuration and its interfaces, and ends cleanly.
+
+What it does with events is :mod:`ebpfsentinel.flow`; how it changes, :mod:`ebpfsentinel.changes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ebpfsentinel
+from ebpfsentinel.alerts import Fold
+from ebpfsentinel.alerts.fold import SECOND_NS
+from ebpfsentinel.changes import Changes, is_enabled
+from ebpfsentinel.config import load
+from ebpfsentinel.flow import Flow
+from ebpfsentinel.kernel import clock, interfaces
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.kernel.maps import possible_cpus
+from ebpfsentinel.model.domain import Metric, Surroundings, Tools
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.rules import Cel
+from ebpfsentinel.sinks import LiveFeed, LogSink, configure
+from ebpfsentinel.store import AuditEntry, RuleChange, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import msgspec
+
+    from ebpfsentinel.config import CoreSettings, Loaded
+    from ebpfsentinel.model.domain import Domain, Engine
+    from ebpfsentinel.model.kernel import Kernel
+
+logger = logging.getLogger(__name__)
+
+_COALESCE_S = 0.01
+"""How long records may gather after the first: one wake-up for many."""
+_TICK_S = 1.0
+_RESEED_TICKS = 60
+_MEASURE_TICKS = 10
+_MEASURE_S = 0.1
+_AUTO = "auto"
+_NEEDS_RESTART = ("bind_address", "http_port", "metrics_port", "state_dir", "on_exit", "xdp_mode")
+
+
+class Agent:
+    """One agent, over a kernel (the real one, unless a test brings another).
+
+    ``config`` is the file, or None for defaults; ``flags`` are places of settings with values that
+    win over it.
+    """
+
+    def __init__(
+        self,
+        config: Path | None,
+        flags: Mapping[str, Any],
+        domains: Sequence[Domain],
+        kernel: Kernel | None = None,
+    ) -> None:
+        self.version = ebpfsentinel.__version__
+        self.started_ns = time.time_ns()
+        self.ready = False
+        self.not_ready_reason = "starting"
+        self.domains = {domain.name: domain for domain in domains}
+        self._config, self._flags = config, flags
+        self.loaded = self._load()
+        agent = self.settings.agent
+        self.kernel: Kernel = kernel or LinuxKernel(agent.on_exit, agent.xdp_mode)
+        self.store = _open_store(self.settings)
+        tools = Tools(rules=Cel())
+        self.engines: dict[str, Engine] = {
+            name: domain.engine(tools) for name, domain in self.domains.items()
+        }
+        self.alerts = LiveFeed()
+        self._fold = Fold()
+        sinks = (LogSink(), self.alerts)
+        self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
+        self._changes = Changes(
+            self.domains, self.engines, self.kernel, self.store, self._surroundings
+        )
+        self._reloads = {"success": 0, "failure": 0}
+        self._woken = asyncio.Event()
+
+    @property
+    def settings(self) -> CoreSettings:
+        """What is in force."""
+        return self.loaded.settings
+
+    def _load(self) -> Loaded:
+        return load(self._config, os.environ, self._flags, list(self.domains.values()))
+
+    # Starting and ending
+
+    async def start(self) -> None:
+        """Load, plan, attach, seed; afterwards :attr:`ready`.
+
+        Raises:
+            SettingsError, KernelError: it cannot be had; nothing is left attached.
+        """
+        try:
+            await asyncio.to_thread(self._prepare)
+            self.kernel.attach(self.interfaces())
+            await self.flow.seed()
+        except (SettingsError, KernelError):
+            self.kernel.detach()
+            raise
+        self._check_attached()
+
+    def _prepare(self) -> None:
+        self._fold.configure(**_fold_settings(self.settings))
+        self.kernel.load(self._enabled(self.settings))
+        self.kernel.reserve(self.interfaces())
+        self._changes.begin(self.settings)
+
+    def _enabled(self, settings: CoreSettings) -> list[Domain]:
+        return [d for d in self.domains.values() if is_enabled(getattr(settings, d.name))]
+
+    def interfaces(self) -> list[str]:
+        """The interfaces to guard: those named, and for ``auto`` all that are up."""
+        named = self.settings.agent.interfaces
+        found = [name for name in named if name != _AUTO]
+        if _AUTO in named:
+            found += [name for name in interfaces.up() if name not in found]
+        return found
+
+    def _check_attached(self) -> None:
+        """Ready means: every interface that was asked for has our programs."""
+        attached = {place.interface for place in self.kernel.attachments()}
+        hooked = any(
+            p.hook.startswith(("xdp", "tc")) and p.domain in self.engines
+            for p in self.kernel.programs()
+        )
+        missing = [name for name in self.interfaces() if name not in attached] if hooked else []
+        self.ready = not missing
+        self.not_ready_reason = f"not attached: {', '.join(missing)}" if missing else ""
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Carry events until ``until`` is set."""
+        loop = asyncio.get_running_loop()
+        links = interfaces.watch()
+        loop.add_reader(links, self._links_changed, links)
+        tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._tick())]
+        ended = asyncio.create_task(until.wait())
+        try:
+            done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, ended):
+                task.cancel()
+            await asyncio.gather(*tasks, ended, return_exceptions=True)
+            loop.remove_reader(links)
+            links.close()
+            self._listen(loop, on=False)
+
+    async def stop(self) -> None:
+        """Take in what is still in the rings, then leave the kernel and the store."""
+        self.ready, self.not_ready_reason = False, "stopping"
+        await self.flow.step()
+        self.alerts.close()
+        self.kernel.detach()
+        self.store.close()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, *, on: bool) -> None:
+        for fd in self.kernel.rings().values():
+            if on:
+                loop.add_reader(fd, self._woken.set)
+            else:
+                loop.remove_reader(fd)
+
+    async def _drain(self) -> None:
+        """Sleep until a ring has records, let some gather, then take them all."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._listen(loop, on=True)
+            await self._woken.wait()
+            self._listen(loop, on=False)
+            self._woken.clear()
+            await asyncio.sleep(_COALESCE_S)
+            await self.flow.step()
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            ticks += 1
+            for name in self.domains:
+                self.refresh(name)
+            await self.flow.tick()
+            if ticks % _RESEED_TICKS == 0:
+                await self.flow.seed()
+            if ticks % _MEASURE_TICKS == 0:
+                self.kernel.measure(on=True)
+                await asyncio.sleep(_MEASURE_S)
+                self.kernel.measure(on=False)
+
+    def _links_changed(self, links: Any) -> None:
+        """An interface came, went or was renamed: attach to what is there now."""
+        interfaces.settle(links)
+        slots = self.kernel.interface_slots()
+        try:
+            self.kernel.reserve(self.interfaces())
+            if self.kernel.interface_slots() != slots:
+                self._changes.apply(self.settings, list(self.domains))
+            self.kernel.attach(self.interfaces())
+        except (SettingsError, KernelError) as error:
+            logger.warning("interfaces changed, but not all can be guarded: %s", error)
+        self._check_attached()
+
+    # Changing
+
+    def _surroundings(self) -> Surroundings:
+        agent = self.settings.agent
+        return Surroundings(
+            interfaces=self.kernel.interface_slots(),
+            own_pid=os.getpid(),
+            api_ports=(agent.http_port, agent.metrics_port),
+            cpus=possible_cpus(),
+            boot_offset_ns=clock.boot_offset_ns(),
+            monotonic_offset_ns=clock.monotonic_offset_ns(),
+        )
+
+    async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        self._changes.add(domain, collection, item)
+        self._audit_change(
+            domain, self._changes.key_of(domain, collection, item), actor, after=item
+        )
+
+    async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        gone = self._changes.remove(domain, collection, key)
+        self._audit_change(domain, key, actor, before=gone)
+
+    def _audit_change(
+        self,
+        domain: str,
+        key: str,
+        actor: str,
+        *,
+        before: msgspec.Struct | None = None,
+        after: msgspec.Struct | None = None,
+    ) -> None:
+        action = "rule_added" if after else "rule_removed"
+        change = RuleChange(
+            timestamp_ns=time.time_ns(),
+            component=domain,
+            action=action,
+            actor=actor,
+            rule_id=key,
+            before=before,
+            after=after,
+        )
+        self.store.audit.append_change(change)
+        self._audit(domain, action, actor, rule_id=key)
+
+    def _audit(
+        self, component: str, action: str, actor: str, *, rule_id: str = "", detail: str = ""
+    ) -> None:
+        if self.settings.audit.enabled:
+            entry = AuditEntry(
+                timestamp_ns=time.time_ns(),
+                component=component,
+                action=action,
+                actor=actor,
+                rule_id=rule_id,
+                detail=detail,
+            )
+            self.store.audit.append([entry])
+
+    async def reload(self, actor: str) -> dict[str, str]:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        before = self.loaded
+        try:
+            loaded = self._load()
+            report = self._put_in_force(before, loaded)
+        except (SettingsError, KernelError) as error:
+            self.loaded = before
+            self._reloads["failure"] += 1
+            self._audit("config", "reload_refused", actor, detail=str(error))
+            logger.warning("configuration refused, the old one stays in force: %s", error)
+            raise
+        self._reloads["success"] += 1
+        changed = ", ".join(name for name, result in report.items() if result != "unchanged")
+        self._audit("config", "config_changed", actor, detail=changed or "unchanged")
+        logger.info("configuration reloaded: %s", changed or "nothing changed")
+        return report
+
+    def _put_in_force(self, before: Loaded, loaded: Loaded) -> dict[str, str]:
+        """All sections or none; section to what became of it."""
+        self.loaded = loaded
+        new, old = loaded.settings, before.settings
+        self.kernel.load(self._enabled(new))
+        try:
+            self.kernel.reserve(self.interfaces())
+            self._changes.apply(new, list(self.domains))
+            self.kernel.attach(self.interfaces())
+        except (SettingsError, KernelError):
+            self.kernel.load(self._enabled(old))
+            raise
+        self._fold.configure(**_fold_settings(new))
+        set_up_logging(loaded)
+        self._check_attached()
+        report = {}
+        for name in new.__struct_fields__:
+            same = getattr(new, name) == getattr(old, name)
+            report[name] = "unchanged" if same and name not in self.domains else "ok"
+            if name in self.domains and same and not self.domains[name].files(getattr(new, name)):
+                report[name] = "unchanged"
+        stuck = [
+            key for key in _NEEDS_RESTART if getattr(new.agent, key) != getattr(old.agent, key)
+        ]
+        if stuck:
+            report["agent"] = f"in force after a restart: {', '.join(stuck)}"
+        return report
+
+    def watched_files(self) -> set[str]:
+        """The configuration and every file that it names."""
+        found = {str(self._config)} if self._config else set()
+        for name, domain in self.domains.items():
+            found |= set(domain.files(getattr(self.settings, name)))
+        return found
+
+    # Showing
+
+    def refresh(self, domain: str) -> None:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        if domain in {d.name for d in self._enabled(self.settings)}:
+            for source in self.domains[domain].polled:
+                self.flow.feed(domain, source, self.kernel.total(source))
+
+    def metrics(self) -> Sequence[Metric]:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        found = [metric for engine in self.engines.values() for metric in engine.metrics()]
+        for (component, severity), count in self._fold.passed.items():
+            labels = {"component": component, "severity": severity}
+            found.append(Metric("alerts", "counter", "Alerts raised", labels, count))
+        drops = self._fold.dropped | {"slow_listener": self.alerts.missed}
+        for reason, count in drops.items():
+            labels = {"reason": reason}
+            found.append(
+                Metric("alerts_dropped", "counter", "Alerts that went no further", labels, count)
+            )
+        for status, count in self._reloads.items():
+            labels = {"status": status}
+            found.append(Metric("config_reloads", "counter", "Reloads", labels, count))
+        for action, count in self.flow.refused.items():
+            labels = {"action": action}
+            found.append(Metric("actions_refused", "counter", "Actions refused", labels, count))
+        for name, durations in self.flow.durations.items():
+            text = "Time an engine took for a batch"
+            labels = {"domain": name}
+            found.append(durations.metric("processing_duration_seconds", text, labels))
+        return found
+
+
+def _open_store(settings: CoreSettings) -> Store:
+    folder = Path(settings.agent.state_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    audit = settings.audit
+    return Store(folder, audit=audit.buffer_size, retention_days=audit.retention_days)
+
+
+def _fold_settings(settings: CoreSettings) -> dict[str, Any]:
+    alerting = settings.alerting
+    return {
+        "enabled": alerting.enabled,
+        "dedup_window_ns": alerting.dedup_window_secs * SECOND_NS,
+        "throttle_window_ns": alerting.throttle_window_secs * SECOND_NS,
+        "throttle_max": alerting.throttle_max,
+    }
+
+
+def set_up_logging(loaded: Loaded) -> None:
+    """Logs as the settings say; text on a terminal unless they say otherwise."""
+    agent = loaded.settings.agent
+    chosen = "agent.log_format" in loaded.sources
+    shown = "text" if sys.stderr.isatty() and not chosen else agent.log_format.value
+    configure(agent.log_level.value, shown, agent.log_filter)

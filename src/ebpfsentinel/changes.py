@@ -1,0 +1,187 @@
+"""Changes, all or nothing: settings and runtime items become plans, plans become what is in force.
+
+Every engine concerned works out its plan first; only when none refuses is anything touched. Should
+the kernel refuse a plan half way, the domains that had already changed are planned back to what was
+in force, so that a failed reload leaves no mixture behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ebpfsentinel.config import convert
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+from ebpfsentinel.model.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ebpfsentinel.config import CoreSettings
+    from ebpfsentinel.model.domain import Domain, Engine, Plan, Surroundings
+    from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.store import Store
+
+logger = logging.getLogger(__name__)
+
+Runtime = dict[str, list[msgspec.Struct]]
+
+
+def is_enabled(section: Any) -> bool:
+    """A domain is on unless its section says ``enabled: false``."""
+    return bool(getattr(section, "enabled", True))
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            name, f"{path} cannot be read: {error.strerror}", "Name a file that the agent may read."
+        ) from None
+
+
+class Changes:
+    """Keeps the runtime items, and is the only way to change what is in force.
+
+    ``surroundings`` gives the machine as it is now, without files.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, Domain],
+        engines: Mapping[str, Engine],
+        kernel: Kernel,
+        store: Store,
+        surroundings: Callable[[], Surroundings],
+    ) -> None:
+        self._domains, self._engines = domains, engines
+        self._kernel, self._store = kernel, store
+        self._surroundings = surroundings
+        self._runtime: dict[str, Runtime] = defaultdict(dict)
+        self._settings: CoreSettings | None = None
+
+    def begin(self, settings: CoreSettings) -> None:
+        """The first settings of a run, together with what the store kept.
+
+        Stored items that cannot be taken any more are left out, loudly, and stay in the store.
+
+        Raises:
+            SettingsError, KernelError: the settings cannot be put in force.
+        """
+        for name, domain in self._domains.items():
+            memo = self._store.memos.get(name)
+            if memo is not None:
+                self._engines[name].recall(memo)
+            self._plan(name, settings, {})
+            for collection in domain.collections:
+                self._restore(name, collection.name, collection.item, settings)
+        self.apply(settings, list(self._domains))
+
+    def _restore(self, name: str, collection: str, item: type[Any], settings: CoreSettings) -> None:
+        kept = self._runtime[name].setdefault(collection, [])
+        stored = self._store.items.query(name, collection)
+        for body in stored:
+            try:
+                found = convert(body, item, f"stored {collection}")
+                self._plan(name, settings, self._runtime[name] | {collection: [*kept, found]})
+            except SettingsError as error:
+                logger.warning("a stored item of %s is not in force: %s", name, error)
+            else:
+                kept.append(found)
+
+    def apply(self, settings: CoreSettings, names: Sequence[str]) -> None:
+        """Put ``settings`` in force for the domains ``names``, or nothing at all.
+
+        Raises:
+            SettingsError: an engine refuses; nothing has been touched.
+            KernelError: the kernel refuses; what had changed has been changed back.
+        """
+        plans = {name: self._plan(name, settings, self._runtime[name]) for name in names}
+        done: list[str] = []
+        try:
+            for name, plan in plans.items():
+                if is_enabled(getattr(settings, name)):
+                    self._kernel.apply(plan.actions)
+                done.append(name)
+        except KernelError:
+            self._undo(names[: len(done) + 1])
+            raise
+        for name, plan in plans.items():
+            self._commit(name, plan)
+        self._settings = settings
+
+    def _undo(self, names: Sequence[str]) -> None:
+        if self._settings is None:
+            return
+        for name in names:
+            plan = self._plan(name, self._settings, self._runtime[name])
+            self._kernel.apply(plan.actions)
+
+    def _plan(self, name: str, settings: CoreSettings, runtime: Runtime) -> Plan:
+        section = getattr(settings, name)
+        paths = self._domains[name].files(section)
+        around = replace(self._surroundings(), files={path: _read(path, name) for path in paths})
+        return self._engines[name].plan(section, runtime, around)
+
+    def _commit(self, name: str, plan: Plan) -> None:
+        self._engines[name].commit(plan)
+        if plan.memo is not None:
+            self._store.memos.put(name, plan.memo)
+
+    def add(self, name: str, collection: str, item: msgspec.Struct) -> None:
+        """Put one more item in force and keep it.
+
+        Raises:
+            DuplicateItem, SettingsError, KernelError: nothing has changed.
+        """
+        key = self._key(name, collection)
+        value = self.key_of(name, collection, item)
+        if any(getattr(found, key) == value for found in self._engines[name].items(collection)):
+            raise DuplicateItem(value)
+        items = self._runtime[name].get(collection, [])
+        self._try(name, self._runtime[name] | {collection: [*items, item]})
+        self._store.items.put(name, collection, value, item)
+
+    def remove(self, name: str, collection: str, value: str) -> msgspec.Struct:
+        """Take a runtime item out of force; returns it.
+
+        Raises:
+            UnknownItem, SystemItem, KernelError: nothing has changed.
+        """
+        key = self._key(name, collection)
+        items = self._runtime[name].get(collection, [])
+        gone = next((found for found in items if getattr(found, key) == value), None)
+        if gone is None:
+            known = self._engines[name].items(collection)
+            exists = any(getattr(found, key) == value for found in known)
+            raise SystemItem(value) if exists else UnknownItem(value)
+        rest = [found for found in items if found is not gone]
+        self._try(name, self._runtime[name] | {collection: rest})
+        self._store.items.remove(name, collection, value)
+        return gone
+
+    def key_of(self, name: str, collection: str, item: msgspec.Struct) -> str:
+        """The value of the item's identifying field."""
+        return str(getattr(item, self._key(name, collection)))
+
+    def _key(self, name: str, collection: str) -> str:
+        return next(c.key for c in self._domains[name].collections if c.name == collection)
+
+    def _try(self, name: str, runtime: Runtime) -> None:
+        """Put other runtime items in force for one domain, or leave all as it is."""
+        if self._settings is None:
+            raise KernelError("the agent is still starting: try again in a moment")
+        before = self._runtime[name]
+        self._runtime[name] = runtime
+        try:
+            self.apply(self._settings, [name])
+        except (SettingsError, KernelError):
+            self._runtime[name] = before
+            raise

@@ -1,0 +1,137 @@
+"""Running the agent: from the first log line to the last, with signals and file changes between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ebpfsentinel.agent import Agent, set_up_logging
+from ebpfsentinel.api.serve import Listeners
+from ebpfsentinel.cli.root import discovered
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.sinks import announce
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+_DEBOUNCE_MS = 500
+
+
+def run_agent(config: Path | None, overrides: Mapping[str, Any]) -> int:
+    """Run the agent until SIGTERM or SIGINT; returns the exit code.
+
+    Without a configuration it guards all interfaces that are up, in alert mode.
+
+    Raises:
+        SettingsError, KernelError: it cannot start.
+    """
+    flags = dict(overrides)
+    if config is None:
+        flags.setdefault("agent.interfaces", ["auto"])
+    return asyncio.run(_run(config, flags))
+
+
+async def _run(config: Path | None, flags: dict[str, Any]) -> int:
+    agent = Agent(config, flags, discovered())
+    set_up_logging(agent.loaded)
+    announce(agent.version, str(config or "defaults"))
+    for warning in agent.loaded.warnings:
+        logger.warning("%s", warning)
+    listeners = Listeners(agent)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    reloads = asyncio.create_task(_follow(agent, ended))
+    try:
+        await listeners.start()
+        await agent.start()
+        click.echo(banner(agent, listeners))
+        await agent.run(ended)
+    finally:
+        ended.set()
+        agent.alerts.close()
+        await listeners.stop()
+        await agent.stop()
+        reloads.cancel()
+        await asyncio.gather(reloads, return_exceptions=True)
+    logger.info("eBPFsentinel agent ended")
+    return 0
+
+
+async def _follow(agent: Agent, ended: asyncio.Event) -> None:
+    """Reload on SIGHUP and when a file changes."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    watching = asyncio.create_task(_watch(agent, asked, ended))
+    try:
+        while True:
+            await asked.wait()
+            asked.clear()
+            try:
+                await agent.reload("file or SIGHUP")
+            except (SettingsError, KernelError):
+                continue  # the agent has logged it; the old configuration stays in force
+    finally:
+        watching.cancel()
+
+
+async def _watch(agent: Agent, asked: asyncio.Event, ended: asyncio.Event) -> None:
+    """Watch the folders of the files: editors replace files rather than write them."""
+    from watchfiles import awatch  # noqa: PLC0415 - not before the agent is up
+
+    def names() -> set[str]:
+        return {os.path.abspath(name) for name in agent.watched_files()}  # noqa: PTH100 (links stay)
+
+    folders = {os.path.dirname(name) for name in names()}  # noqa: PTH120
+    if not folders:
+        return
+    async for changes in awatch(*folders, debounce=_DEBOUNCE_MS, recursive=False, stop_event=ended):
+        if names() & {path for _, path in changes}:
+            asked.set()
+
+
+def banner(agent: Agent, listeners: Listeners) -> str:
+    """One screen: what is attached where and how, where to look, how to see an alert."""
+    host = agent.settings.agent.bind_address
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{listeners.http_port}"  # noqa: S104
+    lines = [f"eBPFsentinel {agent.version} is guarding this host.", ""]
+    for place in agent.kernel.attachments():
+        how = {"tc": "TC"}.get(place.how, f"XDP, {place.how}")
+        lines.append(f"  interface  {place.interface:<15} {how}")
+    hooks = {p.domain: 0 for p in agent.kernel.programs() if p.domain in agent.engines}
+    for program in agent.kernel.programs():
+        if program.domain in hooks and program.attached:
+            hooks[program.domain] += 1
+    for name, engine in agent.engines.items():
+        status = engine.status()
+        lines.append(
+            f"  {name:<10} mode {status.get('mode', '-'):<6} {status.get('rule_count', 0)} rules, "
+            f"{hooks.get(name, 0)} programs attached"
+        )
+    if not agent.ready:
+        lines.append(f"  NOT READY  {agent.not_ready_reason}")
+    lines += [
+        "",
+        f"  API        {url}/api/v1/agent/status",
+        f"  API docs   {url}/swagger-ui/",
+        f"  metrics    http://127.0.0.1:{listeners.metrics_port}/metrics",
+        "",
+        "  See the first alert, in another terminal:",
+        "      .venv/bin/ebpfsentinel-agent alerts watch",
+        "      cp /bin/true /tmp/try-me && /tmp/try-me",
+        "",
+        "  Ctrl-C ends it and leaves nothing behind."
+        if agent.settings.agent.on_exit.value == "detach"
+        else "  Ctrl-C ends the agent; enforcement stays (ebpfsentinel-agent detach --all).",
+    ]
+    return "\n".join(lines)

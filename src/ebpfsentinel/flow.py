@@ -1,0 +1,91 @@
+"""The journey of one event, as code: hook, ring, batch, engine, fold, deliver, act, show.
+
+Steps 1 to 3 happen in the kernel and in ``kernel/``; what is left of the way is :meth:`Flow.step`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from ebpfsentinel.model.durations import Durations
+from ebpfsentinel.model.kernel import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ebpfsentinel.alerts import Fold
+    from ebpfsentinel.model.domain import Engine, Outcome
+    from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.sinks import Sink
+    from ebpfsentinel.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Flow:
+    """Carries what the kernel saw to engines, alerts to destinations, and actions back."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        engines: Mapping[str, Engine],
+        fold: Fold,
+        store: Store,
+        sinks: Sequence[Sink],
+    ) -> None:
+        self._kernel, self._engines, self._fold = kernel, engines, fold
+        self._store, self._sinks = store, sinks
+        self.durations: dict[str, Durations] = defaultdict(Durations)
+        self.refused: Counter[str] = Counter()
+
+    async def step(self) -> int:
+        """Drain every ring once; returns how many records that were."""
+        records = 0
+        for ring in self._kernel.rings():
+            rows = self._kernel.drain(ring)
+            if len(rows):
+                records += len(rows)
+                await self._finish(self.feed(self._kernel.owner(ring), ring, rows))
+        return records
+
+    async def seed(self) -> None:
+        """What was there before us: run the iterators of all domains."""
+        for program in self._kernel.seeds():
+            rows = self._kernel.seed(program)
+            await self._finish(self.feed(self._kernel.owner(program), program, rows))
+
+    def feed(self, domain: str, source: str, rows: Any) -> Outcome:
+        """One batch through its engine, timed."""
+        began = time.perf_counter()
+        outcome = self._engines[domain].feed(source, rows, time.time_ns())
+        self.durations[domain].observe(time.perf_counter() - began)
+        return outcome
+
+    async def tick(self) -> None:
+        """Time has passed."""
+        now_ns = time.time_ns()
+        for engine in self._engines.values():
+            await self._finish(engine.tick(now_ns))
+        self._fold.forget(now_ns)
+        self._store.sweep(now_ns)
+
+    async def _finish(self, outcome: Outcome) -> None:
+        """Fold, deliver, act, show."""
+        alerts = self._fold.fold(outcome.alerts, time.time_ns())
+        self._act(outcome)
+        if not alerts:
+            return
+        self._store.alerts.append(alerts)
+        for sink in self._sinks:
+            await sink.deliver(alerts)
+
+    def _act(self, outcome: Outcome) -> None:
+        for action in outcome.actions:
+            try:
+                self._kernel.apply([action])
+            except KernelError as error:
+                self.refused[type(action).__name__] += 1
+                logger.warning("an action could not be carried out: %s", error)
