@@ -75,7 +75,7 @@ def names_it(name, text):
     only where the word is joined to something: ``/api/v1/process``, ``process.path``,
     ``process_events``.
     """
-    if text.strip() == name:
+    if text == name:
         return True
     joined = rf"(?<![A-Za-z]){name}(?=[_/:]|\.\w)|(?<=[_/:.]){name}(?![A-Za-z])"
     return re.search(joined, text) is not None
