@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from demo.traffic import Act, Tally
 
+_FEW = 5
 _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bold red"}
 
 
@@ -24,13 +26,20 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(highlight=False)
         self.live = Live(console=self.console, refresh_per_second=8, transient=True)
+        self._shown: Counter[str] = Counter()
 
     def say(self, text: str) -> None:
         """One line of the story."""
         self.console.print(Text(text, style="bold"))
 
     def alert(self, alert: dict[str, Any]) -> None:
-        """One alert."""
+        """One alert; of many by one rule only the first few."""
+        self._shown[alert["rule_id"]] += 1
+        if self._shown[alert["rule_id"]] > _FEW:
+            return
+        if self._shown[alert["rule_id"]] == _FEW:
+            self.console.print(f"  ... and more of {alert['rule_id']}", style="dim")
+            return
         line = Text(time.strftime("  %H:%M:%S ", time.localtime(alert["timestamp_ns"] / 1e9)))
         line.append(f"{alert['severity']:8} ", _COLOURS.get(alert["severity"], ""))
         line.append(f"{alert['component']}/{alert['rule_id']} ", "bold")

@@ -6,20 +6,21 @@ import asyncio
 import logging
 import os
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ebpfsentinel import domains
 from ebpfsentinel.agent import Agent, set_up_logging
 from ebpfsentinel.api.serve import Listeners
-from ebpfsentinel.cli.root import discovered
+from ebpfsentinel.config import discover
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def run_agent(config: Path | None, overrides: Mapping[str, Any]) -> int:
 
 
 async def _run(config: Path | None, flags: dict[str, Any]) -> int:
-    agent = Agent(config, flags, discovered())
+    agent = Agent(config, flags, discover(domains))
     set_up_logging(agent.loaded)
     announce(agent.version, str(config or "defaults"))
     for warning in agent.loaded.warnings:
