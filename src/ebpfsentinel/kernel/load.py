@@ -256,7 +256,7 @@ class LinuxKernel:
 
     def seed(self, program: str) -> NDArray[Any]:
         """See the contract."""
-        loaded = next(o for o in self._objects.values() if program in o.programs)
+        loaded = self._objects[self.owner(program)]
         link = check_pointer(
             lib().bpf_program__attach(loaded.programs[program].handle), f"attaching {program}"
         )
@@ -270,7 +270,7 @@ class LinuxKernel:
 
     def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
         """See the contract."""
-        found = next(o.programs[program] for o in self._objects.values() if program in o.programs)
+        found = self._objects[self.owner(program)].programs[program]
         out = ffi.new("char[]", _RUN_BYTES)
         options = sized(
             "opts_run",
@@ -280,8 +280,13 @@ class LinuxKernel:
             data_size_out=_RUN_BYTES,
             repeat=repeat,
         )
+        context = ffi.new("uint32_t[6]", [0, len(frame), 0, 0, 0, 0])  # struct xdp_md
+        if found.kind == "xdp":
+            options.ctx_in = options.ctx_out = context
+            options.ctx_size_in = options.ctx_size_out = ffi.sizeof(context)
         check(lib().bpf_prog_test_run_opts(found.fd, options), f"running {program}")
-        data = bytes(ffi.buffer(out, options.data_size_out))
+        metadata_bytes = context[0]  # what XDP wrote in front of the frame
+        data = bytes(ffi.buffer(out, options.data_size_out))[metadata_bytes:]
         return RunResult(options.retval, data, options.duration)
 
     def wall_ns(self, boot_ns: int) -> int:

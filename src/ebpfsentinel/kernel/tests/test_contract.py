@@ -1,0 +1,531 @@
+"""One suite, two kernels: what FakeKernel promises is what LinuxKernel does."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.fake import FakeKernel
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap
+from ebpfsentinel.model.domain import Domain, Program
+from ebpfsentinel.model.kernel import KernelError
+
+RECORD = np.dtype(
+    {
+        "names": ["serial", "bytes", "word", "text", "parts", "grid", "pad"],
+        "formats": [
+            "<u8",
+            "<u4",
+            "<u4",
+            "S16",
+            (np.dtype({"names": ["port", "pad"], "formats": ["<u2", ("u1", 6)]}), 2),
+            (np.dtype(("u1", (3,))), 2),
+            ("u1", 2),
+        ],
+    }
+)
+COUNT = np.dtype([("packets", "<u8"), ("last_ns", "<u8")])
+TABLE = np.dtype([("drop_above", "<u4"), ("generation", "<u4")])
+TRIE_KEY = np.dtype([("prefix_bits", "<u4"), ("address", "u1", 4)])
+RING_BYTES, STRIDE = 4096, 8 + RECORD.itemsize
+XDP_DROP, XDP_PASS = 1, 2
+FRAME = bytes(12) + b"\x88\xb5" + bytes(46)
+PROGRAMS = (
+    Program("contract_xdp", order=10),
+    Program("contract_undo", order=5),
+    Program("contract_absent", optional=True),
+)
+
+
+class ContractEngine:
+    """Only its module matters here: the object is found beside it."""
+
+    def __init__(self, tools):
+        self.tools = tools
+
+
+@pytest.fixture(scope="session")
+def card(tmp_path_factory):
+    target = tmp_path_factory.mktemp("contract") / "contract.bpf.o"
+    compile_object(Path(__file__).with_name("contract.bpf.c"), target)
+    return Domain(
+        name="contract",
+        summary="One of everything.",
+        settings=msgspec.Struct,
+        engine=ContractEngine,
+        object=str(target),
+        programs=PROGRAMS,
+    )
+
+
+class InMemory:
+    """The fake with the Python half of what contract.bpf.c does."""
+
+    def __init__(self):
+        self.kernel = FakeKernel(refused={"contract_absent": "there is no such hook"})
+        self.kernel.act["contract_xdp"] = self.emit
+        self.kernel.act["contract_undo"] = self.undo
+
+    def prepare(self):
+        row = np.zeros(1, RECORD)
+        row["bytes"], row["serial"] = os.getpid(), 1
+        self.kernel.put_seed("contract_iter", row)
+
+    def emit(self, frame):
+        row, counts = np.zeros(1, RECORD), self.kernel.total("c_count")
+        row["serial"], row["bytes"], row["text"] = counts["packets"][0], len(frame), b"c"
+        row["word"] = 4_000_000_000
+        row["parts"]["port"][0, 1], row["grid"][0, 1, 2] = 443, 7
+        counts["packets"][0] += 1
+        counts["last_ns"][0] = len(frame)
+        self.kernel.set_total("c_count", counts)
+        self.kernel.put("c_ring", row)
+        with contextlib.suppress(KeyError):
+            if len(frame) > self.kernel.generation("c_tables")["drop_above"][0]:
+                return XDP_DROP
+        return XDP_PASS
+
+    def undo(self, frame):
+        if len(frame) == 77:
+            self.kernel.discard("c_ring")
+        return XDP_PASS
+
+    @contextlib.contextmanager
+    def interface(self):
+        self.kernel.add_interface("ebs-c0")
+        yield "ebs-c0", lambda: self.kernel.remove_interface("ebs-c0")
+
+    @contextlib.contextmanager
+    def process(self):
+        self.kernel.processes = {4242: 5_000_000_000}
+        yield Kill(4242, 5_000_000_000), lambda: 4242 in self.kernel.processes
+
+
+class OnThisMachine:
+    """The real kernel, a veth pair, and a child to kill."""
+
+    def __init__(self, pins):
+        self.kernel = LinuxKernel(pin_root=pins)
+
+    def prepare(self):
+        """Nothing: the iterator finds this process by itself."""
+
+    @contextlib.contextmanager
+    def interface(self):
+        name = f"ebs{uuid.uuid4().hex[:8]}"
+
+        def remove():
+            subprocess.run(["ip", "link", "del", name], check=True)
+
+        subprocess.run(
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p"], check=True
+        )
+        try:
+            yield name, remove
+        finally:
+            subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
+
+    @contextlib.contextmanager
+    def process(self):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        ticks = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        start_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+        def alive():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.2)
+            return child.poll() is None
+
+        try:
+            yield Kill(child.pid, start_ns), alive
+        finally:
+            child.kill()
+            child.wait()
+            child.stdin.close()
+
+
+@pytest.fixture(params=["fake", "linux"])
+def bench(request, card, tmp_path):
+    if request.param == "linux" and os.geteuid():
+        pytest.skip("loading programs needs root")
+    made = InMemory() if request.param == "fake" else OnThisMachine(tmp_path / "pins")
+    made.kernel.load([card])
+    made.prepare()
+    yield made
+    made.kernel.detach()
+
+
+@pytest.fixture(autouse=True)
+def one_cpu():
+    """Serial numbers are counted by CPU."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture
+def kernel(bench):
+    return bench.kernel
+
+
+def u32(*values):
+    return np.array(values, np.uint32)
+
+
+def u64(*values):
+    return np.array(values, np.uint64)
+
+
+def pairs(kernel, name):
+    keys, values = kernel.read(name)
+    return dict(zip(keys.tolist(), values.tolist(), strict=True))
+
+
+def ledger(kernel):
+    found = next(each for each in kernel.ledgers() if each.ring == "c_ring")
+    assert found.seen == found.sent + sum(found.lost.values())
+    return found
+
+
+def test_names_of_rings_seeds_and_programs(kernel):
+    assert list(kernel.rings()) == ["c_ring"]
+    assert list(kernel.seeds()) == ["contract_iter"]
+    assert {kernel.owner(name) for name in ("c_ring", "c_hash", "contract_iter")} == {"contract"}
+    assert kernel.owner("failures") == "dispatch"
+    status = {program.name: program for program in kernel.programs()}
+    assert set(status) == {
+        "xdp_root",
+        "tc_root",
+        "contract_xdp",
+        "contract_undo",
+        "contract_trace",
+        "contract_iter",
+        "contract_absent",
+    }
+    assert status["contract_xdp"].hook == "xdp.frags"
+    assert status["contract_xdp"].domain == "contract"
+    assert status["contract_iter"].hook == "iter/task"
+    assert not status["contract_absent"].loaded
+    assert status["contract_absent"].reason
+    assert all(program.loaded for name, program in status.items() if name != "contract_absent")
+
+
+def test_an_unknown_name_is_a_key_error(kernel):
+    one = u32(1)
+    for call in (
+        lambda: kernel.read("nothing"),
+        lambda: kernel.total("nothing"),
+        lambda: kernel.drain("nothing"),
+        lambda: kernel.seed("nothing"),
+        lambda: kernel.run("nothing", FRAME),
+        lambda: kernel.run("c_hash", FRAME),
+        lambda: kernel.owner("nothing"),
+        lambda: kernel.apply([MapWrite("nothing", one, one)]),
+        lambda: kernel.apply([MapDelete("nothing", one)]),
+        lambda: kernel.apply([MapReplace("nothing", one, one)]),
+        lambda: kernel.apply([Swap("nothing", 0, one)]),
+    ):
+        with pytest.raises(KeyError):
+            call()
+
+
+def test_a_hash_takes_and_gives_pairs_and_forgets_what_is_deleted(kernel):
+    assert pairs(kernel, "c_hash") == {}
+    kernel.apply([MapWrite("c_hash", u64(1, 2, 3), u32(10, 20, 30))])
+    kernel.apply([MapWrite("c_hash", u64(2), u32(21))])
+    kernel.apply([MapDelete("c_hash", u64(3, 99))])
+    assert pairs(kernel, "c_hash") == {1: 10, 2: 21}
+    keys, values = kernel.read("c_hash")
+    assert (keys.dtype, values.dtype) == (np.uint64, np.uint32)
+    kernel.apply([MapWrite("c_hash", u64(), u32())])
+    assert pairs(kernel, "c_hash") == {1: 10, 2: 21}
+
+
+def test_replace_leaves_exactly_its_pairs(kernel):
+    kernel.apply([MapWrite("c_hash", u64(1, 2, 3), u32(1, 1, 1))])
+    kernel.apply([MapReplace("c_hash", u64(3, 4), u32(5, 6))])
+    assert pairs(kernel, "c_hash") == {3: 5, 4: 6}
+    kernel.apply([MapReplace("c_hash", u64(), u32())])
+    assert pairs(kernel, "c_hash") == {}
+
+
+def test_a_full_hash_says_so_and_keeps_what_it_has(kernel):
+    kernel.apply([MapWrite("c_hash", np.arange(7, dtype=np.uint64), u32(*range(7)))])
+    with pytest.raises(KernelError, match=r"c_hash.*full"):
+        kernel.apply([MapWrite("c_hash", u64(7, 8), u32(7, 8))])
+    assert pairs(kernel, "c_hash") == {number: number for number in range(8)}
+
+
+def test_what_was_applied_before_a_refusal_is_in_force(kernel):
+    with pytest.raises(KeyError):
+        kernel.apply(
+            [
+                MapWrite("c_hash", u64(1), u32(1)),
+                MapDelete("nothing", u32(1)),
+                MapWrite("c_hash", u64(2), u32(2)),
+            ]
+        )
+    assert pairs(kernel, "c_hash") == {1: 1}
+
+
+def test_wrong_dtypes_and_lengths_are_refused(kernel):
+    for action in (
+        MapWrite("c_hash", u32(1), u32(1)),
+        MapWrite("c_hash", u64(1), u64(1)),
+        MapWrite("c_array", u32(1), u64(1)),
+        MapWrite("c_array", u32(1), np.zeros(1, COUNT)),
+        MapDelete("c_hash", u32(1)),
+        MapReplace("c_hash", u32(1), u32(1)),
+        MapWrite("c_hash", u64(1, 2), u32(1)),
+        Swap("c_tables", 0, np.zeros(1, COUNT)),
+        Swap("c_array", 0, np.zeros(1, TABLE)),
+    ):
+        with pytest.raises(KernelError, match=action.map):
+            kernel.apply([action])
+    assert pairs(kernel, "c_hash") == {}
+
+
+def test_an_array_has_all_its_entries_and_deleting_is_zero(kernel):
+    values = np.array([(1, 2), (3, 4)], TABLE)
+    kernel.apply([MapWrite("c_array", u32(0, 3), values)])
+    assert pairs(kernel, "c_array") == {0: (1, 2), 1: (0, 0), 2: (0, 0), 3: (3, 4)}
+    kernel.apply([MapDelete("c_array", u32(0))])
+    assert pairs(kernel, "c_array")[0] == (0, 0)
+    kernel.apply([MapReplace("c_array", u32(1), values[:1])])
+    assert pairs(kernel, "c_array") == {0: (0, 0), 1: (1, 2), 2: (0, 0), 3: (0, 0)}
+    with pytest.raises(KernelError, match="c_array"):
+        kernel.apply([MapWrite("c_array", u32(4), values[:1])])
+
+
+def test_an_lru_hash_evicts_instead_of_refusing(kernel):
+    for start in range(0, 640, 64):
+        keys = np.arange(start, start + 64, dtype=np.uint32)
+        kernel.apply([MapWrite("c_lru", keys, keys)])
+    found = pairs(kernel, "c_lru")
+    assert 0 < len(found) <= 64
+    assert all(key == value for key, value in found.items())
+    assert max(found) >= 576
+
+
+def test_a_trie_knows_prefixes_and_their_limit(kernel):
+    def key(bits, *address):
+        return np.array([(bits, address)], TRIE_KEY)
+
+    kernel.apply([MapWrite("c_trie", key(8, 10, 1, 2, 3), u32(1))])
+    kernel.apply([MapWrite("c_trie", key(8, 10, 9, 9, 9), u32(2))])
+    kernel.apply([MapWrite("c_trie", key(32, 10, 9, 9, 9), u32(3))])
+    keys, values = kernel.read("c_trie")
+    assert sorted(zip(keys["prefix_bits"].tolist(), values.tolist(), strict=True)) == [
+        (8, 2),
+        (32, 3),
+    ]
+    kernel.apply([MapDelete("c_trie", key(8, 10, 0, 0, 0))])
+    assert kernel.read("c_trie")[1].tolist() == [3]
+    with pytest.raises(KernelError, match="c_trie"):
+        kernel.apply([MapWrite("c_trie", key(33, 1, 1, 1, 1), u32(1))])
+
+
+def test_a_write_to_a_per_cpu_array_reaches_every_cpu(kernel):
+    kernel.apply([MapWrite("c_count", u32(1), np.array([(2, 7)], COUNT))])
+    keys, values = kernel.read("c_count")
+    assert keys.tolist() == [0, 1]
+    cpus = values.shape[1]
+    assert values["packets"].tolist() == [[0] * cpus, [2] * cpus]
+    total = kernel.total("c_count")
+    assert (total.shape, total.dtype) == ((2,), COUNT)
+    assert total.tolist() == [(0, 0), (2 * cpus, 7)]
+
+
+def test_a_swap_changes_the_verdict_and_a_bad_slot_is_refused(kernel):
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+    kernel.apply([Swap("c_tables", 0, np.array([(len(FRAME) - 1, 1)], TABLE))])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    with pytest.raises(KernelError, match="c_tables"):
+        kernel.apply([Swap("c_tables", 2, np.zeros(1, TABLE))])
+    kernel.apply([Swap("c_tables", 0, np.array((len(FRAME), 2), TABLE))])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+
+
+def test_records_come_by_the_ring_in_order_and_are_accounted_for(kernel):
+    result = kernel.run("xdp_root", FRAME, repeat=3)
+    assert result.data == FRAME
+    assert result.duration_ns >= 0
+    assert ledger(kernel).sent == 3
+    rows = kernel.drain("c_ring")
+    assert rows.dtype == RECORD
+    assert rows["serial"].tolist() == [0, 1, 2]
+    assert rows["bytes"].tolist() == [len(FRAME)] * 3
+    row = rows[2]
+    assert (row["word"], row["text"], row["parts"][1]["port"]) == (4_000_000_000, b"c", 443)
+    assert row["grid"].tolist() == [[0, 0, 0], [0, 0, 7]]
+    assert len(kernel.drain("c_ring")) == 0
+    found = ledger(kernel)
+    assert found.sent == found.delivered == 3
+    assert kernel.total("c_count")[0].tolist() == (3, len(FRAME))
+
+
+def test_a_full_ring_loses_into_its_ledger_and_recovers(kernel):
+    kernel.run("xdp_root", FRAME, repeat=100)
+    taken = RING_BYTES // 4 * 3 // STRIDE + 1
+    found = ledger(kernel)
+    assert (found.seen, found.sent, found.delivered) == (100, taken, 0)
+    assert sum(found.lost.values()) == found.lost["backpressure"] == 100 - taken
+    assert kernel.drain("c_ring")["serial"].tolist() == list(range(taken))
+    kernel.run("xdp_root", FRAME)
+    assert kernel.drain("c_ring")["serial"].tolist() == [100]
+    found = ledger(kernel)
+    assert found.sent == found.delivered == taken + 1
+
+
+def test_discarded_records_are_in_the_ledger(kernel):
+    kernel.run("xdp_root", FRAME + bytes(77 - len(FRAME)), repeat=4)
+    assert len(kernel.drain("c_ring")) == 4
+    found = ledger(kernel)
+    assert (found.seen, found.lost["discarded"]) == (8, 4)
+    assert found.sent == found.delivered == 4
+
+
+def test_the_ring_over_many_wraps(kernel):
+    expected = 0
+    for burst in (1, 7, 30, 13, 29, 5) * 20:
+        kernel.run("xdp_root", FRAME, repeat=burst)
+        rows = kernel.drain("c_ring")
+        assert rows["serial"].tolist() == list(range(expected, expected + burst))
+        expected += burst
+
+
+def test_a_descriptor_polls_readable_when_records_are_there(kernel):
+    fd = kernel.rings()["c_ring"]
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert poll.poll(0) == []
+    kernel.run("xdp_root", FRAME)
+    assert poll.poll(1000) == [(fd, select.POLLIN)]
+    kernel.drain("c_ring")
+    assert poll.poll(0) == []
+
+
+def test_what_was_drained_is_the_callers_own(kernel):
+    kernel.run("xdp_root", FRAME)
+    rows = kernel.drain("c_ring")
+    before = rows.tobytes()
+    for _ in range(10):
+        kernel.run("xdp_root", FRAME, repeat=20)
+        kernel.drain("c_ring")
+    assert rows.tobytes() == before
+    rows["serial"] = 5
+
+
+def test_an_iterator_returns_its_records(kernel):
+    rows = kernel.seed("contract_iter")
+    assert rows.dtype == RECORD
+    assert os.getpid() in rows["bytes"].tolist()
+
+
+def test_interfaces_come_and_go(bench, kernel):
+    with bench.interface() as (name, remove):
+        kernel.attach([name, "ebs-absent"])
+        (place,) = kernel.attachments()
+        assert (place.interface, place.how) in {(name, "native"), (name, "generic")}
+        assert place.ifindex > 0
+        slots = kernel.interface_slots()
+        assert 0 < slots[name] < 64
+        status = {program.name: program for program in kernel.programs()}
+        assert status["contract_xdp"].attached == (name,)
+        assert status["contract_trace"].attached == ("raw_tp/sys_enter",)
+        assert name in [counter.interface for counter in kernel.interface_counters()]
+        remove()
+        kernel.attach([name])
+        assert list(kernel.attachments()) == []
+    with bench.interface() as (name, _):
+        kernel.attach([name])
+        assert [place.interface for place in kernel.attachments()] == [name]
+        kernel.attach([])
+        assert list(kernel.attachments()) == []
+
+
+def test_a_domain_that_is_not_named_any_more_leaves_the_chain(kernel, card):
+    kernel.load([])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+    assert ledger(kernel).seen == 0
+    assert list(kernel.seeds()) == []
+    kernel.load([card])
+    kernel.run("xdp_root", FRAME)
+    assert ledger(kernel).seen == 1
+
+
+def test_a_killed_process_is_dead_and_a_wrong_one_is_left_alone(bench, kernel):
+    with bench.process() as (kill, alive):
+        with pytest.raises(KernelError, match="left alone"):
+            kernel.apply([replace(kill, start_ns=kill.start_ns + 10_000_000_000)])
+        assert alive()
+        kernel.apply([kill])
+        assert not alive()
+        with pytest.raises(KernelError, match=str(kill.pid)):
+            kernel.apply([kill])
+
+
+def test_boot_time_becomes_wall_time(bench, kernel):
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    assert abs(kernel.wall_ns(now + 10**12) - kernel.wall_ns(now) - 10**12) < 10**8
+    if isinstance(bench, OnThisMachine):
+        assert abs(kernel.wall_ns(now) - time.time_ns()) < 10**9
+
+
+def test_slots_are_reserved_before_attaching_and_stay(kernel):
+    kernel.reserve(["ebs-a", "ebs-b"])
+    slots = kernel.interface_slots()
+    assert sorted(slots.values()) == [1, 2]
+    kernel.attach(["ebs-b"])
+    kernel.reserve(["ebs-c"])
+    assert kernel.interface_slots() == slots | {"ebs-c": 3}
+    with pytest.raises(KernelError, match="63 is the most"):
+        kernel.reserve([f"ebs-{number}" for number in range(70)])
+
+
+def test_runs_are_counted_while_measured(kernel):
+    def runs():
+        return next(each.run_count for each in kernel.programs() if each.name == "xdp_root")
+
+    kernel.run("xdp_root", FRAME)
+    before = runs()
+    kernel.measure(on=True)
+    kernel.run("xdp_root", FRAME, repeat=5)
+    kernel.measure(on=False)
+    kernel.run("xdp_root", FRAME)
+    assert runs() - before == 5
+
+
+def test_failures_have_names_and_start_at_none(kernel):
+    assert {"scratch", "tables"} <= set(kernel.failures())
+    assert not any(kernel.failures().values())
+
+
+def test_a_missing_object_is_an_error_with_a_remedy(kernel, card):
+    with pytest.raises(KernelError, match="make setup"):
+        kernel.load([replace(card, name="elsewhere", object="/nonexistent.bpf.o")])
+
+
+def test_a_refused_program_that_is_needed_ends_the_start(bench, card):
+    needed = replace(card, name="needed", programs=PROGRAMS[:2])
+    with pytest.raises(KernelError, match="contract_absent"):
+        bench.kernel.load([needed])
+
+
+def test_after_detach_nothing_is_there(kernel):
+    kernel.detach()
+    assert list(kernel.attachments()) == []
+    with pytest.raises(KeyError):
+        kernel.read("c_hash")
