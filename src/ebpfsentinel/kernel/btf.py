@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT = range(1, 12)
 FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(12, 20)
@@ -26,6 +26,26 @@ _HEADER = struct.Struct("<HBBIIIII")
 
 class BtfError(ValueError):
     """The bytes are not BTF, or a type has no fixed-size numpy equivalent."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_DAMAGE = (struct.error, LookupError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+def guarded(read: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let damage that only shows while types are followed be a :class:`BtfError` as well."""
+
+    @wraps(read)
+    def reading(*args: _P.args, **more: _P.kwargs) -> _R:
+        try:
+            return read(*args, **more)
+        except BtfError:
+            raise
+        except _DAMAGE as error:
+            raise BtfError(f"BTF is damaged, build the object again: {error}") from None
+
+    return reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +71,14 @@ class Btf:
         BtfError: wrong magic or byte order, or a truncated section.
     """
 
+    @guarded
     def __init__(self, raw: bytes) -> None:
-        try:
-            magic, _, _, header_len, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)
-            if magic != _MAGIC:
-                raise BtfError("no BTF: compile with 'clang -g -target bpf'")
-            self._strings = raw[header_len + str_off : header_len + str_off + str_len]
-            types = raw[header_len + type_off : header_len + type_off + type_len]
-            self.types = [Type(0, "void", 0, False, 0, b""), *self._parse(types)]
-        except (struct.error, IndexError, ValueError) as error:
-            raise BtfError(f"BTF is truncated or damaged: {error}") from None
+        magic, _, _, header_len, type_off, type_len, str_off, str_len = _HEADER.unpack_from(raw)
+        if magic != _MAGIC:
+            raise BtfError("no BTF: compile with 'clang -g -target bpf'")
+        self._strings = raw[header_len + str_off : header_len + str_off + str_len]
+        types = raw[header_len + type_off : header_len + type_off + type_len]
+        self.types = [Type(0, "void", 0, False, 0, b""), *self._parse(types)]
 
     def _string(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()
@@ -84,18 +102,23 @@ class Btf:
         """The id of the type; ``KeyError`` when there is none."""
         return self._by_name[kind, name]
 
+    @guarded
     def strip(self, number: int) -> int:
         """The type behind typedefs and qualifiers."""
-        while self.types[number].kind in _MODIFIERS:
+        for _ in self.types:
+            if self.types[number].kind not in _MODIFIERS:
+                return number
             number = self.types[number].size_or_type
-        return number
+        raise BtfError(f"type {number} is a typedef of itself")
 
+    @guarded
     def members(self, number: int) -> list[tuple[str, int, int]]:
         """``(name, type, offset in bits)`` of a struct or union."""
         rows = struct.iter_unpack("<III", self.types[number].extra)
         mask = 0xFFFFFF if self.types[number].flag else 0xFFFFFFFF
         return [(self._string(name), member, offset & mask) for name, member, offset in rows]
 
+    @guarded
     def size(self, number: int) -> int:
         """Bytes of a value of the type."""
         found = self.types[number := self.strip(number)]
@@ -106,6 +129,7 @@ class Btf:
             return self.size(element) * int(count)
         return found.size_or_type
 
+    @guarded
     def dtype(self, number: int) -> np.dtype[Any]:
         """The numpy dtype of a type: integers, enums, fixed arrays, structs; ``char[n]`` is ``Sn``.
 
@@ -144,13 +168,17 @@ class Btf:
             }
         )
 
-    def enums(self) -> Iterator[tuple[str, dict[str, int]]]:
+    @guarded
+    def enums(self) -> list[tuple[str, dict[str, int]]]:
         """Enums marked by ``EMIT_TYPE``, with their values."""
-        for found in map(self.types.__getitem__, self.emitted()):
-            if found.kind == ENUM:
-                pairs = struct.iter_unpack("<Ii", found.extra)
-                yield found.name, {self._string(name): value for name, value in pairs}
+        found = [self.types[number] for number in self.emitted()]
+        return [(each.name, self._values(each)) for each in found if each.kind == ENUM]
 
+    def _values(self, enum: Type) -> dict[str, int]:
+        pairs = struct.iter_unpack("<Ii", enum.extra)
+        return {self._string(name): value for name, value in pairs}
+
+    @guarded
     def records(self) -> dict[str, int]:
         """Ring or iterator name to the id of its record type (see ``record.h``)."""
         suffix = "_record"
@@ -160,6 +188,7 @@ class Btf:
             if found.kind == VAR and found.name.endswith(suffix)
         }
 
+    @guarded
     def emitted(self) -> list[int]:
         """Types marked by ``EMIT_TYPE``."""
         suffix = "_emitted"
@@ -169,15 +198,19 @@ class Btf:
             if found.kind == VAR and found.name.endswith(suffix)
         ]
 
+    @guarded
     def element(self, number: int) -> int:
         """The type of an array's elements; any other type is its own."""
-        while self.types[number := self.strip(number)].kind == ARRAY:
+        for _ in self.types:
+            if self.types[number := self.strip(number)].kind != ARRAY:
+                return number
             number = struct.unpack("<III", self.types[number].extra)[0]
-        return number
+        raise BtfError(f"type {number} is an array of itself")
 
     def _pointee(self, number: int) -> int:
         return self.strip(self.types[self.strip(number)].size_or_type)
 
+    @guarded
     def maps(self) -> dict[str, tuple[int, int]]:
         """Map name to the ids of its key and value types (0 where the map declares none)."""
         found = {}

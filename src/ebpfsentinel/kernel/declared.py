@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.kernel.btf import ARRAY, DATASEC, FWD, STRUCT, Btf, BtfError
+from ebpfsentinel.kernel.btf import ARRAY, DATASEC, FWD, STRUCT, Btf, BtfError, guarded
 from ebpfsentinel.kernel.elf import Elf
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def read_object(path: Path) -> DeclaredObject:
     return DeclaredObject(elf.functions(), declared_maps(btf), records, btf)
 
 
+@guarded
 def declared_maps(btf: Btf) -> dict[str, DeclaredMap]:
     """All maps of an object by name.
 

@@ -42,7 +42,7 @@ class Elf:
         raw = path.read_bytes()
         try:
             return cls(tuple(_sections(raw)))
-        except (struct.error, ValueError, IndexError) as error:
+        except (struct.error, ValueError, IndexError, OverflowError) as error:
             raise ElfError(f"{path} is no BPF object, build it again: {error}") from None
 
     def section(self, name: str) -> bytes:
@@ -55,9 +55,14 @@ class Elf:
     def functions(self) -> dict[str, str]:
         """Global functions, which are the programs, to the name of their section, in order."""
         names, found = self.section(".strtab"), []
-        for name, info, _, section, value, _ in _SYMBOL.iter_unpack(self.section(".symtab")):
-            if info == _GLOBAL_FUNCTION and section < len(self.sections):
-                found.append((section, value, _string(names, name)))
+        try:
+            for name, info, _, section, value, _ in _SYMBOL.iter_unpack(self.section(".symtab")):
+                if info == _GLOBAL_FUNCTION and section < len(self.sections):
+                    found.append((section, value, _string(names, name)))
+        except (struct.error, ValueError) as error:
+            raise ElfError(
+                f"the symbol table is damaged, build the object again: {error}"
+            ) from None
         return {name: self.sections[section][0] for section, _, name in sorted(found)}
 
 

@@ -93,6 +93,7 @@ struct {
 
 RING(c_ring, struct contract_record, 4096);
 RECORD(contract_iter, struct contract_record);
+EMIT_TYPE(contract_word, enum contract_word);
 
 static __always_inline void record_fill(struct contract_record *record, __u64 serial, __u32 bytes)
 {
