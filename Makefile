@@ -1,6 +1,6 @@
 # The front door. `make run` and `make test` install whatever is missing, then do what they say.
 #
-#   make run     the agent on this machine's interfaces, in alert mode
+#   make run     the agent on this machine's interfaces, in alert mode (CONFIG=FILE: as FILE says)
 #   make test    every test
 #   make demo    friendly and hostile traffic in two network namespaces, verdicts and alerts live
 #   make check   style, types, layers, and whether all that is generated is fresh
@@ -17,7 +17,6 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= /usr/bin/python3
-CONFIG ?= config/ebpfsentinel.example.yaml
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -25,7 +24,7 @@ EXAMPLE := config/ebpfsentinel.example.yaml
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-input --progress-bar off
 
 RUN_PACKAGES := python3 python3-venv clang llvm libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool
-TEST_PACKAGES := git clang-format xdp-tools iputils-ping ncat hping3 tcpdump iptables procps
+TEST_PACKAGES := git curl clang-format xdp-tools iputils-ping ncat hping3 tcpdump procps
 C_SOURCES = $(shell find src bench demo -name '*.bpf.c' -o -name '*.h')
 
 # $(call install,packages): those that are missing, by apt; without any, no apt is run.
@@ -82,7 +81,7 @@ $(STAMPS)/dev: requirements-dev.lock $(STAMPS)/package
 
 .PHONY: run
 run: setup
-	@exec $(BIN)/ebpfsentinel-agent --config $(CONFIG)
+	@exec $(BIN)/ebpfsentinel-agent $(if $(CONFIG),--config $(CONFIG))
 
 .PHONY: test
 test: setup $(STAMPS)/dev
