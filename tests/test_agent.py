@@ -1,0 +1,172 @@
+"""The running agent on the real kernel: packets die, processes are seen, changes hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebpfsentinel.kernel.pins import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DENY = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 5353}
+BLOCK = {"mode": "block", "rules": [DENY]}
+
+
+def test_a_packet_walks_through_the_whole_house(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK)
+    assert "XDP, native" in agent.screen
+    assert lab.arrivals(5353) == 0
+    assert lab.arrivals(5353, ipv6=True) == 0
+    assert lab.arrivals(5354) == 20
+    assert agent.rule("no-udp")["packets"] == 40
+    alert = next(a for a in agent.alerts("no-udp") if a["src_ip"] == "10.77.0.1")
+    assert (alert["action"], alert["dst_ip"], alert["dst_port"]) == ("deny", "10.77.0.2", 5353)
+    assert abs(alert["timestamp_ns"] - time.time_ns()) < 60e9
+    text = agent.lab.run(lab.guarded, "curl", "-s", "http://127.0.0.1:9090/metrics").stdout
+    assert 'ebpfsentinel_packets_total{interface="guard0",verdict="dropped"} 40' in text
+    assert balanced(agent)
+
+
+def test_an_exec_walks_through_the_whole_house(lab: Any) -> None:
+    agent = lab.agent()
+    program = Path(f"/tmp/lab-{os.getpid()}")  # noqa: S108 (what the rule looks for)
+    shutil.copy("/bin/true", program)
+    try:
+        child = subprocess.Popen([program, "--hello", "wörld"])
+        child.wait()
+    finally:
+        program.unlink()
+    found = eventually(lambda: agent.alerts("suspicious_temp_execution"))[0]
+    assert found["rule_id"] == "suspicious_temp_execution"
+    assert set(found["finding"]) == {
+        "label", "risk_score", "detection_method", "recommendation", "confidence",
+    }  # fmt: skip
+    process = found["context"]["process"]
+    assert (process["pid"], process["argv"][1:]) == (child.pid, ["--hello", "wörld"])
+    assert process["ancestors"][0]["pid"] == os.getpid()
+    assert balanced(agent)
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """What ``look`` returns, once that is something; every look is a whole CLI call."""
+    deadline = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < deadline
+    return found
+
+
+def balanced(agent: Any) -> bool:
+    """Nothing was lost on the way: every record that was sent has been delivered."""
+    status = agent.cli("ebpf", "status")
+    return all(
+        ledger["sent"] == ledger["delivered"] and not any(ledger["lost"].values())
+        for ledger in status["ledgers"]
+    )
+
+
+def test_alert_mode_computes_the_verdict_and_drops_nothing(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK | {"mode": "alert"})
+    assert lab.arrivals(5353) == 20
+    assert agent.alerts("no-udp")[0]["action"] == "would_deny"
+
+
+def test_runtime_rules_hold_until_deleted_and_survive_a_restart(lab: Any) -> None:
+    agent = lab.agent(firewall={"mode": "block"})
+    assert lab.connects(4444)
+    rule = {"id": "no-4444", "priority": 5, "action": "deny", "protocol": "tcp", "dst_port": 4444}
+    agent.cli("firewall", "add", "--json", json.dumps(rule))
+    assert not lab.connects(4444)
+    agent.cli("firewall", "add", "--json", json.dumps(rule), code=1)
+    agent.end()
+    assert lab.connects(4444)
+    agent.start()
+    assert not lab.connects(4444)
+    agent.cli("firewall", "delete", "no-4444")
+    assert lab.connects(4444)
+    history = agent.cli("audit", "history", "no-4444")["entries"]
+    assert [entry["action"] for entry in history] == ["rule_removed", "rule_added"]
+
+
+def reloaded(agent: Any, mark: str) -> None:
+    """Wait until the log says so (it is a file: tail follows it by inotify)."""
+    command = ["tail", "-n", "+1", "-F", str(agent.lab.tmp / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        assert any(mark in line for line in tail.stdout)
+        tail.kill()
+
+
+def test_a_changed_file_is_in_force_and_a_wrong_one_changes_nothing(lab: Any) -> None:
+    agent = lab.agent(firewall={"mode": "block"})
+    assert lab.arrivals(5353) == 20
+    agent.write(firewall=BLOCK)
+    reloaded(agent, "configuration reloaded: firewall")
+    assert lab.arrivals(5353) == 0
+    agent.write(firewall={"mode": "block", "rules": [DENY | {"dst_prt": 1}]})
+    reloaded(agent, "Did you mean 'dst_port'?")
+    assert lab.arrivals(5353) == 0
+    agent.write(firewall={"mode": "block"}, process={"rules_file": "/nowhere.json"})
+    agent.signal(signal.SIGHUP)
+    reloaded(agent, "/nowhere.json cannot be read")
+    assert lab.arrivals(5353) == 0
+
+
+def test_sigterm_ends_it_soon_and_leaves_nothing_behind(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait(5) == 0
+    assert "xdp" not in lab.run(lab.guarded, "ip", "link", "show", "guard0").stdout
+    assert lab.arrivals(5353) == 20
+    assert not list(ROOT.glob("*/*"))
+
+
+def test_kept_enforcement_survives_sigkill_and_is_adopted(lab: Any) -> None:
+    agent = lab.agent(agent={"on_exit": "keep"}, firewall=BLOCK)
+    try:
+        assert lab.arrivals(5353) == 0
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        assert lab.arrivals(5353) == 0
+        agent.end()
+        agent.start()
+        assert lab.arrivals(5353) == 0
+        assert agent.rule("no-udp")["packets"] == 60
+        assert balanced(agent)
+        agent.signal(signal.SIGTERM)
+        agent.wait()
+        assert lab.arrivals(5353) == 0
+    finally:
+        agent.end()
+        removed = agent.cli("detach", "--all")
+    assert removed
+    assert lab.arrivals(5353) == 20
+
+
+def test_an_interface_that_comes_back_or_is_renamed_is_guarded(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK)
+    lab.run(lab.guarded, "ip", "link", "del", "guard0")
+    attached(agent, None)
+    lab.connect()
+    attached(agent, "guard0")
+    assert lab.arrivals(5353) == 0
+    lab.run(lab.guarded, "ip", "link", "set", "guard0", "down")
+    lab.run(lab.guarded, "ip", "link", "set", "guard0", "name", "lan0", "up")
+    lab.run(lab.guarded, "ip", "-6", "addr", "add", "fd77::2/64", "dev", "lan0", "nodad")
+    attached(agent, "lan0")
+    assert lab.arrivals(5353) == 0
+
+
+def attached(agent: Any, name: str | None) -> None:
+    """Wait until the agent shows this interface, or none."""
+    wanted = [name] if name else []
+    eventually(
+        lambda: [p["interface"] for p in agent.cli("ebpf", "status")["interfaces"]] == wanted
+    )
