@@ -104,6 +104,7 @@ static __always_inline void record_fill(struct contract_record *record, __u64 se
 	record->text[0] = 'c';
 	record->parts[1].port = 443;
 	record->grid[1][2] = 7;
+	record->pad[0] = bpf_get_smp_processor_id();
 }
 
 static __always_inline __u64 count(__u32 bytes)

@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import replace
@@ -395,6 +396,40 @@ def test_discarded_records_are_in_the_ledger(kernel):
     found = ledger(kernel)
     assert (found.seen, found.lost["discarded"]) == (8, 4)
     assert found.sent == found.delivered == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+def test_nothing_is_lost_unseen_while_programs_run_on_all_cpus(card):
+    kernel = LinuxKernel()
+    kernel.load([card])
+    allowed = os.cpu_count()
+    short, discarding = FRAME, FRAME + bytes(77 - len(FRAME))
+
+    def produce(cpu):
+        os.sched_setaffinity(0, {cpu})
+        for _ in range(20):
+            kernel.run("xdp_root", short, repeat=500)
+            kernel.run("xdp_root", discarding, repeat=500)
+
+    producers = [threading.Thread(target=produce, args=(cpu,)) for cpu in range(allowed)]
+    batches = []
+    for producer in producers:
+        producer.start()
+    while any(producer.is_alive() for producer in producers):
+        batches.append(kernel.drain("c_ring"))
+    for producer in producers:
+        producer.join()
+    rows = np.concatenate([*batches, kernel.drain("c_ring")])
+    found = ledger(kernel)
+    kernel.detach()
+    assert found.seen == allowed * 30_000
+    assert found.sent == found.delivered == len(rows)
+    assert found.lost["discarded"] > 0
+    for cpu in range(allowed):
+        serials = rows["serial"][rows["pad"][:, 0] == cpu].astype(np.int64)
+        assert len(serials) > 0
+        assert (np.diff(serials) > 0).all()
+    assert set(rows["bytes"].tolist()) <= {len(short), len(discarding)}
 
 
 def test_the_ring_over_many_wraps(kernel):
