@@ -194,7 +194,7 @@ class Agent:
             for name in self.domains:
                 self.refresh(name)
             await self.flow.tick()
-            if ticks % _RESEED_TICKS == 0:
+            if self.flow.report_losses() or ticks % _RESEED_TICKS == 0:
                 await self.flow.seed()
             if ticks % _MEASURE_TICKS == 0:
                 self.kernel.measure(on=True)

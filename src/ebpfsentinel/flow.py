@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ebpfsentinel.alerts import Fold
+    from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Engine, Outcome
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.sinks import Sink
@@ -40,6 +41,8 @@ class Flow:
         self._store, self._sinks = store, sinks
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
+        self._lost: dict[str, int] = {}
+        self._losing: set[str] = set()
 
     async def step(self) -> int:
         """Drain every ring once; returns how many records that were."""
@@ -75,12 +78,33 @@ class Flow:
     async def _finish(self, outcome: Outcome) -> None:
         """Fold, deliver, act, show."""
         alerts = self._fold.fold(outcome.alerts, time.time_ns())
+        self._name_interfaces(alerts)
         self._act(outcome)
         if not alerts:
             return
         self._store.alerts.append(alerts)
         for sink in self._sinks:
             await sink.deliver(alerts)
+
+    def _name_interfaces(self, alerts: Sequence[Alert]) -> None:
+        names = {place.ifindex: place.interface for place in self._kernel.attachments()}
+        for alert in alerts:
+            if (ifindex := alert.context.get("ifindex")) in names:
+                alert.context["interface"] = names[ifindex]
+
+    def report_losses(self) -> bool:
+        """Say once for each ring that losses began; returns whether any ring lost records since
+        the last call."""
+        lost = {ledger.ring: sum(ledger.lost.values()) for ledger in self._kernel.ledgers()}
+        worse = {ring for ring, count in lost.items() if count > self._lost.get(ring, 0)}
+        for ring in worse - self._losing:
+            logger.warning(
+                "ring %s is losing records: they are counted in events_dropped_total", ring
+            )
+        for ring in self._losing - worse:
+            logger.info("ring %s loses no more records; %d in all", ring, lost.get(ring, 0))
+        self._lost, self._losing = lost, worse
+        return bool(worse)
 
     def _act(self, outcome: Outcome) -> None:
         for action in outcome.actions:

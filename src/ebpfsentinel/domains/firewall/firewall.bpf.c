@@ -200,16 +200,22 @@ static __always_inline void report(const struct packet *packet)
 }
 
 /*
- * What is not IP, or whose headers are not whole, matches no rule: the default policy has it.
- * ARP and IPv6 neighbour discovery (RFC 4861) go through a default drop: without them no rule
- * that allows anything could ever be reached.
+ * ARP and IPv6 neighbour discovery (RFC 4861; the stack checks its hop limit) pass where no rule says
+ * otherwise, also under a default drop: without them no packet that a rule allows could arrive.
  */
-static __always_inline bool always_passes(const struct packet *packet)
+static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 {
-	return packet->ethertype == ETHERTYPE_ARP;
+	if (packet->ethertype == ETHERTYPE_ARP)
+		return true;
+	return packet->protocol == PROTOCOL_ICMPV6 &&
+	       packet->icmp_type >= ICMPV6_ROUTER_SOLICITATION &&
+	       packet->icmp_type <= ICMPV6_NEIGHBOUR_ADVERTISEMENT;
 }
 
-/* Judge the packet and write the verdict into it; true: it must be dropped. */
+/*
+ * Judge the packet and write the verdict into it; true: it must be dropped. What is not IP, or has
+ * no whole IP header, matches no rule: the default policy has it.
+ */
 static __always_inline bool judge(struct packet *packet)
 {
 	const struct fw_tables *tables = tables_of(packet->family);
@@ -223,10 +229,12 @@ static __always_inline bool judge(struct packet *packet)
 		rule = classify(tables, packet, true);
 	else if (packet->family == 4)
 		rule = classify(tables, packet, false);
-	else if (always_passes(packet))
-		return false;
-	packet->rule_id = rule < FW_RULES ? tables->rules[rule].rule_id : 0;
-	packet->action = rule < FW_RULES ? tables->rules[rule].action : tables->default_action;
+	if (rule < FW_RULES) {
+		packet->rule_id = tables->rules[rule].rule_id;
+		packet->action = tables->rules[rule].action;
+	} else if (!is_neighbour_discovery(packet)) {
+		packet->action = tables->default_action;
+	}
 	count_hit(packet->rule_id, packet->bytes);
 	if (packet->action == ACTION_PASS)
 		return false;

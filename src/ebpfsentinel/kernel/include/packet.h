@@ -25,6 +25,10 @@
 #define PROTOCOL_UDP 17
 #define PROTOCOL_ICMPV6 58
 
+#define ICMP_TYPE_NONE 255
+#define ICMPV6_ROUTER_SOLICITATION 133
+#define ICMPV6_NEIGHBOUR_ADVERTISEMENT 136
+
 #define VLAN_DEPTH 2
 #define EXTENSION_DEPTH 8
 #define INTERFACE_SLOTS 64
@@ -65,7 +69,8 @@ struct packet {
 	__u8 interface; /* slot 0..63 */
 	__u8 slot;      /* place in the chain */
 	__u8 by_xdp;    /* XDP judges on this interface: TC stand-ins keep out */
-	__u8 pad[3];
+	__u8 icmp_type; /* of ICMP and ICMPv6 with a whole first byte; else 255 */
+	__u8 pad[2];
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

@@ -130,10 +130,15 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 {
 	struct cursor cursor = cursor_at_l4(data, end, packet);
 	__u8 protocol = OPAQUE(packet->protocol);
-	const __u8 *tcp = cursor.at;
+	const __u8 *header = cursor.at;
 	const __be16 *ports;
 
-	if (OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT || !has_ports(protocol))
+	if (OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT)
+		return;
+	if ((protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) &&
+	    (void *)(header + 1) <= cursor.end)
+		packet->icmp_type = *header;
+	if (!has_ports(protocol))
 		return;
 	ports = cursor_take(&cursor, 4);
 	if (!ports) {
@@ -146,8 +151,8 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 	if (protocol != PROTOCOL_TCP)
 		return;
 	packet->flags |= PACKET_TCP;
-	if ((void *)(tcp + 14) <= cursor.end)
-		packet->tcp_flags = tcp[13];
+	if ((void *)(header + 14) <= cursor.end)
+		packet->tcp_flags = header[13];
 }
 
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
@@ -252,6 +257,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->src_port = packet->dst_port = 0;
 	packet->protocol = packet->family = packet->tcp_flags = 0;
 	packet->rule_id = 0;
+	packet->icmp_type = ICMP_TYPE_NONE;
 	packet->action = packet->ratelimit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;
