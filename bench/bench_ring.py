@@ -25,7 +25,7 @@ from ebpfsentinel.kernel.ring import Ring
 RUNS = 7
 SECONDS = 1.0
 REPEAT = 2000
-PAUSE = 0.002
+PAUSE = 0.0005  # seconds between drains, as the flow would poll
 
 
 def produce(program: int, cpu: int, stop: threading.Event) -> None:
