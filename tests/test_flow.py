@@ -1,0 +1,192 @@
+"""The journey and its changes on the in-memory kernel: what must hold when something refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import ebpfsentinel.domains
+from ebpfsentinel.agent import Agent
+from ebpfsentinel.config import convert, discover
+from ebpfsentinel.kernel.fake import FakeKernel
+from ebpfsentinel.model.action import Swap
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+from ebpfsentinel.model.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ebpfsentinel.model.action import Action
+
+CARDS = discover(ebpfsentinel.domains)
+RULE = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 53}
+
+
+class StubbornKernel(FakeKernel):
+    """Refuses the next map-in-map swap of ``refused``, once."""
+
+    refused = ""
+
+    def apply(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Swap) and action.map == self.refused:
+                self.refused = ""
+                raise KernelError("no memory")
+            super().apply([action])
+
+
+def write(path: Path, **sections: Any) -> Path:
+    agent = {"interfaces": ["eth0"], "state_dir": str(path / "state")}
+    (path / "config.json").write_text(json.dumps({"agent": agent, **sections}))
+    return path / "config.json"
+
+
+def start(path: Path, kernel: FakeKernel | None = None, **sections: Any) -> Agent:
+    kernel = kernel or StubbornKernel(interfaces=["eth0"])
+    agent = Agent(write(path, **sections), {}, CARDS, kernel)
+    asyncio.run(agent.start())
+    return agent
+
+
+def rule_of(body: dict[str, Any]) -> Any:
+    card = next(card for card in CARDS if card.name == "firewall")
+    return convert(body, card.collections[0].item, "rule")
+
+
+def event(agent: Agent, **values: Any) -> np.ndarray[Any, Any]:
+    _, record = "fw_events", agent.kernel.drain("fw_events").dtype  # type: ignore[attr-defined]
+    row = np.zeros(1, record)
+    for name, value in values.items():
+        row[name] = value
+    return row
+
+
+def ids(agent: Agent) -> set[str]:
+    return {item.id for item in agent.engines["firewall"].items("rules") if not item.system}  # type: ignore[attr-defined]
+
+
+def test_a_record_becomes_a_stored_alert_that_names_rule_and_interface(tmp_path: Path) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    number = agent.store.memos.get("firewall")["numbers"]["no-udp"]  # type: ignore[index]
+    row = event(agent, rule_id=number, action=1, protocol=17, flags=0x48, dst_port=53)
+    ifindex = agent.kernel.attachments()[0].ifindex
+    row["ifindex"] = ifindex
+    agent.kernel.put("fw_events", np.repeat(row, 5))  # type: ignore[attr-defined]
+    assert asyncio.run(agent.flow.step()) == 5
+    from ebpfsentinel.store import AlertQuery  # noqa: PLC0415
+
+    alerts, total = agent.store.alerts.query(AlertQuery())
+    assert total == 1
+    assert (alerts[0].rule_id, alerts[0].count) == ("no-udp", 5)
+    assert alerts[0].action == "would_deny"
+    assert alerts[0].context["interface"] == "eth0"
+    asyncio.run(agent.stop())
+
+
+def test_equal_alerts_within_the_window_are_counted_not_repeated(tmp_path: Path) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    row = event(agent, rule_id=0, action=1, protocol=17)
+    for _ in range(3):
+        agent.kernel.put("fw_events", row)  # type: ignore[attr-defined]
+        asyncio.run(agent.flow.step())
+    dropped = {m.labels["reason"]: m.value for m in agent.metrics() if m.name == "alerts_dropped"}
+    assert dropped["dedup"] == 2
+    asyncio.run(agent.stop())
+
+
+def test_a_refused_plan_of_one_domain_leaves_every_domain_as_it_was(tmp_path: Path) -> None:
+    kernel = StubbornKernel(interfaces=["eth0"])
+    agent = start(tmp_path, kernel, firewall={"rules": [RULE]})
+    before = {name: kernel.generation(name).tobytes() for name in ("fw_ipv4", "fw_ipv6")}
+    write(tmp_path, firewall={"mode": "block"}, process={"ignored": ["cron"]})
+    kernel.refused = "fw_ipv6"
+    with pytest.raises(KernelError, match="no memory"):
+        asyncio.run(agent.reload("test"))
+    assert ids(agent) == {"no-udp"}
+    assert agent.settings.firewall.mode == "alert"  # type: ignore[attr-defined]
+    after = {name: kernel.generation(name).tobytes() for name in before}
+    assert after == before
+    asyncio.run(agent.stop())
+
+
+def test_a_wrong_rule_is_refused_whole_and_names_its_place(tmp_path: Path) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    write(tmp_path, firewall={"rules": [RULE | {"id": "other", "src_ip": "10.0.0.1/8"}]})
+    with pytest.raises(SettingsError, match=r"firewall\.rules\[0\]\.src_ip.*10\.0\.0\.0/8"):
+        asyncio.run(agent.reload("test"))
+    assert ids(agent) == {"no-udp"}
+    asyncio.run(agent.stop())
+
+
+def test_items_are_added_once_removed_once_and_never_the_systems(tmp_path: Path) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    more = rule_of(RULE | {"id": "more"})
+    asyncio.run(agent.add("firewall", "rules", more, "test"))
+    with pytest.raises(DuplicateItem):
+        asyncio.run(agent.add("firewall", "rules", more, "test"))
+    with pytest.raises(SystemItem):
+        asyncio.run(agent.remove("firewall", "rules", "anti-lockout-22", "test"))
+    with pytest.raises(SystemItem):
+        asyncio.run(agent.remove("firewall", "rules", "no-udp", "test"))
+    asyncio.run(agent.remove("firewall", "rules", "more", "test"))
+    with pytest.raises(UnknownItem):
+        asyncio.run(agent.remove("firewall", "rules", "more", "test"))
+    asyncio.run(agent.stop())
+
+
+def test_a_refused_item_is_neither_in_force_nor_stored(tmp_path: Path) -> None:
+    kernel = StubbornKernel(interfaces=["eth0"])
+    agent = start(tmp_path, kernel)
+    kernel.refused = "fw_ipv4"
+    with pytest.raises(KernelError):
+        asyncio.run(agent.add("firewall", "rules", rule_of(RULE), "test"))
+    assert ids(agent) == set()
+    assert agent.store.items.query("firewall", "rules") == []
+    asyncio.run(agent.stop())
+
+
+def test_a_stored_item_that_no_longer_fits_is_left_out_and_kept(tmp_path: Path) -> None:
+    agent = start(tmp_path)
+    asyncio.run(agent.add("firewall", "rules", rule_of(RULE | {"scope": "eth0"}), "test"))
+    asyncio.run(agent.stop())
+    kernel = FakeKernel(interfaces=["eth1"])
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("eth0", "eth1"))
+    agent = Agent(path, {}, CARDS, kernel)
+    asyncio.run(agent.start())
+    assert ids(agent) == set()
+    assert len(agent.store.items.query("firewall", "rules")) == 1
+    asyncio.run(agent.stop())
+
+
+def test_not_ready_until_every_interface_is_attached(tmp_path: Path) -> None:
+    agent = start(tmp_path, FakeKernel())
+    assert not agent.ready
+    assert agent.not_ready_reason == "not attached: eth0"
+    agent.kernel.add_interface("eth0")  # type: ignore[attr-defined]
+    agent.kernel.attach(["eth0"])
+    agent._check_attached()
+    assert agent.ready
+    asyncio.run(agent.stop())
+
+
+def test_a_domain_that_is_switched_off_leaves_the_chain_and_comes_back(tmp_path: Path) -> None:
+    agent = start(tmp_path)
+    write(tmp_path, firewall={"enabled": False})
+    asyncio.run(agent.reload("test"))
+    assert "xdp_firewall" not in attached(agent)
+    write(tmp_path, firewall={"enabled": True, "rules": [RULE]})
+    assert asyncio.run(agent.reload("test"))["firewall"] == "ok"
+    assert "xdp_firewall" in attached(agent)
+    assert ids(agent) == {"no-udp"}
+    asyncio.run(agent.stop())
+
+
+def attached(agent: Agent) -> set[str]:
+    return {program.name for program in agent.kernel.programs() if program.attached}
