@@ -47,6 +47,8 @@ def inside(namespace: str) -> Iterator[None]:
 class Lab:
     """A sender and a guarded host, ``veth`` between them; the guarded end is called ``guard0``."""
 
+    inside = staticmethod(inside)
+
     def __init__(self, tmp: Path) -> None:
         tag = uuid.uuid4().hex[:6]
         self.tmp = tmp

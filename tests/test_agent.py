@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +40,7 @@ def test_a_packet_walks_through_the_whole_house(lab: Any) -> None:
 
 def test_an_exec_walks_through_the_whole_house(lab: Any) -> None:
     agent = lab.agent()
-    program = Path(f"/tmp/lab-{os.getpid()}")  # noqa: S108 (what the rule looks for)
+    program = Path(f"/tmp/lab-{os.getpid()}")
     shutil.copy("/bin/true", program)
     try:
         child = subprocess.Popen([program, "--hello", "wörld"])
@@ -170,3 +173,72 @@ def attached(agent: Any, name: str | None) -> None:
     eventually(
         lambda: [p["interface"] for p in agent.cli("ebpf", "status")["interfaces"]] == wanted
     )
+
+
+def flood(lab: Any, port: int, count: int) -> None:
+    """``count`` datagrams to ``port``, as fast as a socket takes them."""
+    with lab.inside(lab.sender), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(("10.77.0.2", port))
+        for _ in range(count):
+            with contextlib.suppress(OSError):  # what ICMP or a vanished device says
+                sender.send(b"flood")
+
+
+def ledger_of(agent: Any, ring: str) -> dict[str, Any]:
+    status = agent.cli("ebpf", "status")
+    return next(ledger for ledger in status["ledgers"] if ledger["ring"] == ring)
+
+
+def test_a_full_ring_is_counted_said_once_and_recovers(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK)
+    agent.signal(signal.SIGSTOP)
+    flood(lab, 5353, 30_000)
+    agent.signal(signal.SIGCONT)
+    eventually(lambda: agent.rule("no-udp")["packets"] == 30_000)
+    ledger = ledger_of(agent, "fw_events")
+    assert ledger["seen"] == 30_000
+    assert ledger["lost"]["backpressure"] > 10_000
+    assert ledger["sent"] == ledger["delivered"] == 30_000 - sum(ledger["lost"].values())
+    flood(lab, 5353, 10)
+    eventually(lambda: ledger_of(agent, "fw_events")["delivered"] == ledger["delivered"] + 10)
+    reloaded(agent, "loses no more records")
+    assert agent.log().count("ring fw_events is losing records") == 1
+
+
+def test_an_interface_removed_under_load_is_guarded_again(lab: Any) -> None:
+    agent = lab.agent(firewall=BLOCK)
+    load = threading.Thread(target=flood, args=(lab, 5353, 100_000))
+    load.start()
+    lab.run(lab.guarded, "ip", "link", "del", "guard0")
+    load.join()
+    attached(agent, None)
+    assert agent.cli("health", code=1) is not None
+    lab.connect()
+    attached(agent, "guard0")
+    assert lab.arrivals(5353) == 0
+    agent.cli("health")
+
+
+def test_a_full_disk_stops_nothing_and_what_waited_is_written_later(lab: Any) -> None:
+    agent_dir = lab.tmp / "state"
+    agent_dir.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", agent_dir], check=True)
+    try:
+        agent = lab.agent(firewall=BLOCK)
+        filler = agent_dir / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        rule = DENY | {"id": "no-udp-2", "dst_port": 5354, "scope": "guard0"}
+        agent.cli("firewall", "add", "--json", json.dumps(rule))
+        assert lab.arrivals(5354) == 0
+        assert lab.arrivals(5353) == 0
+        filler.unlink()
+        assert eventually(lambda: agent.alerts("no-udp-2"))
+        agent.end()
+        agent.start()
+        assert lab.arrivals(5354) == 0
+        agent.end()
+    finally:
+        subprocess.run(["umount", "-l", agent_dir], check=True)
