@@ -164,7 +164,7 @@ def test_paths_and_metrics_exist(lab):
     paths |= {"/api/v1/alerts/ws", "/swagger-ui", "/api-docs/openapi.json"}
     scraped = lab.run(lab.guarded, "curl", "-s", "http://127.0.0.1:9090/metrics").stdout
     metrics = set(re.findall(r"^# TYPE (\w+?)(?:_total)? ", scraped, re.MULTILINE))
-    lazily = (ROOT / "src" / "ebpfsentinel" / "api" / "metrics.py").read_text()
+    lazily = "".join(found.read_text() for found in (ROOT / "src").rglob("*.py"))
     missing = []
     for path in PAGES:
         named = re.findall(
