@@ -95,13 +95,25 @@ demo: setup
 bench: setup $(STAMPS)/dev
 	@$(BIN)/python -m bench
 
-.PHONY: check
-check: setup $(STAMPS)/dev
+# `make -k check` goes on after a fault.
+.PHONY: check lint types layers c-style fresh
+check: lint types layers c-style fresh
+
+lint: setup $(STAMPS)/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+types: setup $(STAMPS)/dev
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy --package demo
+
+layers: setup $(STAMPS)/dev
+	$(BIN)/lint-imports --no-cache --no-logo
+
+c-style: setup $(STAMPS)/dev
 	clang-format --dry-run -Werror $(C_SOURCES)
+
+fresh: setup
 	$(BIN)/python -m ebpfsentinel.kernel.gen --check
 	$(BIN)/ebpfsentinel-agent config example | diff -u $(EXAMPLE) -
 
