@@ -50,8 +50,16 @@ def write(path: Path, **sections: Any) -> Path:
 def start(path: Path, kernel: FakeKernel | None = None, **sections: Any) -> Agent:
     kernel = kernel or StubbornKernel(interfaces=["eth0"])
     agent = Agent(write(path, **sections), {}, CARDS, kernel)
-    asyncio.run(agent.start())
+    run(agent)
     return agent
+
+
+def run(agent: Agent) -> None:
+    async def both() -> None:
+        await agent.prepare()
+        await agent.start()
+
+    asyncio.run(both())
 
 
 def rule_of(body: dict[str, Any]) -> Any:
@@ -159,7 +167,7 @@ def test_a_stored_item_that_no_longer_fits_is_left_out_and_kept(tmp_path: Path) 
     path = write(tmp_path)
     path.write_text(path.read_text().replace("eth0", "eth1"))
     agent = Agent(path, {}, CARDS, kernel)
-    asyncio.run(agent.start())
+    run(agent)
     assert ids(agent) == set()
     assert len(agent.store.items.query("firewall", "rules")) == 1
     asyncio.run(agent.stop())

@@ -98,26 +98,28 @@ class Agent:
 
     # Starting and ending
 
-    async def start(self) -> None:
-        """Load, plan, attach, seed; afterwards :attr:`ready`.
+    async def prepare(self) -> None:
+        """Load the programs and, meanwhile, plan; nothing is attached yet.
 
         Raises:
-            SettingsError, KernelError: it cannot be had; nothing is left attached.
+            SettingsError, KernelError: it cannot be had.
         """
-        try:
-            await asyncio.to_thread(self._prepare)
-            self.kernel.attach(self.interfaces())
-            await self.flow.seed()
-        except (SettingsError, KernelError):
-            self.kernel.detach()
-            raise
-        self._check_attached()
-
-    def _prepare(self) -> None:
         self._fold.configure(**_fold_settings(self.settings))
-        self.kernel.load(self._enabled(self.settings))
         self.kernel.reserve(self.interfaces())
-        self._changes.begin(self.settings)
+        loading = asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
+        planning = asyncio.to_thread(self._changes.prepare, self.settings)
+        _, plans = await asyncio.gather(loading, planning)
+        self._changes.put(self.settings, plans)
+
+    async def start(self) -> None:
+        """Attach and seed; afterwards :attr:`ready`.
+
+        Raises:
+            SettingsError, KernelError: it cannot be had.
+        """
+        self.kernel.attach(self.interfaces())
+        await self.flow.seed()
+        self._check_attached()
 
     def _enabled(self, settings: CoreSettings) -> list[Domain]:
         return [d for d in self.domains.values() if is_enabled(getattr(settings, d.name))]

@@ -67,22 +67,21 @@ class Changes:
         self._runtime: dict[str, Runtime] = defaultdict(dict)
         self._settings: CoreSettings | None = None
 
-    def begin(self, settings: CoreSettings) -> None:
-        """The first settings of a run, together with what the store kept.
+    def prepare(self, settings: CoreSettings) -> dict[str, Plan]:
+        """Plan the first settings of a run, together with what the store kept.
 
         Stored items that cannot be taken any more are left out, loudly, and stay in the store.
 
         Raises:
-            SettingsError, KernelError: the settings cannot be put in force.
+            SettingsError: an engine refuses the settings.
         """
         for name, domain in self._domains.items():
             memo = self._store.memos.get(name)
             if memo is not None:
                 self._engines[name].recall(memo)
-            self._plan(name, settings, {})
             for collection in domain.collections:
                 self._restore(name, collection.name, collection.item, settings)
-        self.apply(settings, list(self._domains))
+        return {name: self._plan(name, settings, self._runtime[name]) for name in self._domains}
 
     def _restore(self, name: str, collection: str, item: type[Any], settings: CoreSettings) -> None:
         kept = self._runtime[name].setdefault(collection, [])
@@ -103,7 +102,14 @@ class Changes:
             SettingsError: an engine refuses; nothing has been touched.
             KernelError: the kernel refuses; what had changed has been changed back.
         """
-        plans = {name: self._plan(name, settings, self._runtime[name]) for name in names}
+        self.put(settings, {n: self._plan(n, settings, self._runtime[n]) for n in names})
+
+    def put(self, settings: CoreSettings, plans: Mapping[str, Plan]) -> None:
+        """Put plans for ``settings`` in force, all or none.
+
+        Raises:
+            KernelError: as :meth:`apply`.
+        """
         done: list[str] = []
         try:
             for name, plan in plans.items():
@@ -111,7 +117,7 @@ class Changes:
                     self._kernel.apply(plan.actions)
                 done.append(name)
         except KernelError:
-            self._undo(names[: len(done) + 1])
+            self._undo(list(plans)[: len(done) + 1])
             raise
         for name, plan in plans.items():
             self._commit(name, plan)

@@ -20,6 +20,8 @@ from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ebpfsentinel.api.serve import Listeners
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -47,21 +49,29 @@ async def _run(config: Path | None, flags: dict[str, Any]) -> int:
     announce(agent.version, str(config or "defaults"))
     for warning in agent.loaded.warnings:
         logger.warning("%s", warning)
-    listeners = Listeners(agent)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    preparing = asyncio.create_task(agent.prepare())
+    await asyncio.sleep(0)  # the verifier is at work while we import
+    from ebpfsentinel.api.serve import Listeners  # noqa: PLC0415
+
     reloads = asyncio.create_task(_follow(agent, ended))
+    listeners: Listeners | None = None
     try:
+        listeners = Listeners(agent)
         await listeners.start()
+        await preparing
         await agent.start()
         click.echo(banner(agent, listeners))
         await agent.run(ended)
     finally:
         ended.set()
+        await asyncio.gather(preparing, return_exceptions=True)
         agent.alerts.close()
-        await listeners.stop()
+        if listeners is not None:
+            await listeners.stop()
         await agent.stop()
         reloads.cancel()
         await asyncio.gather(reloads, return_exceptions=True)

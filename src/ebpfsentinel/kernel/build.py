@@ -10,7 +10,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 INCLUDE = Path(__file__).resolve().parent / "include"
-FLAGS = ("-O2", "-g", "-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-fno-stack-protector")
+FLAGS = (
+    "-O2",
+    "-g",
+    "-mcpu=v3",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fno-stack-protector",
+    "-fdebug-compilation-dir=.",
+)
 
 
 class CompileError(Exception):
@@ -25,17 +34,23 @@ def compile_object(source: Path, target: Path | None = None) -> Path:
     Raises:
         CompileError: clang is not installed, or the source does not compile.
     """
-    target = target or source.with_suffix(".o")
+    source = source.resolve()
+    target = (target or source.with_suffix(".o")).resolve()
     clang, strip = shutil.which("clang"), shutil.which("llvm-strip")
     if clang is None or strip is None:
         raise CompileError("clang and llvm are not installed: run 'make setup'")
-    multiarch = f"/usr/include/{platform.machine()}-linux-gnu"
-    command = [clang, "-target", "bpf", *FLAGS, f"-I{INCLUDE}", f"-I{multiarch}"]
+    if source.is_relative_to(PACKAGE):
+        source = source.relative_to(PACKAGE)  # no path of the build machine in the object
+    includes = (
+        f"-I{INCLUDE.relative_to(PACKAGE)}",
+        f"-I/usr/include/{platform.machine()}-linux-gnu",
+    )
     result = subprocess.run(  # noqa: S603 (our own arguments)
-        [*command, "-c", str(source), "-o", str(target)],
+        [clang, "-target", "bpf", *FLAGS, *includes, "-c", str(source), "-o", str(target)],
         capture_output=True,
         text=True,
         check=False,
+        cwd=PACKAGE,
     )
     if result.returncode:
         raise CompileError(f"{source} does not compile:\n{result.stderr}")

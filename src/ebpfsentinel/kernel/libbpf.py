@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -109,8 +110,20 @@ _REMEDIES = {
     errno.ENOMEM: "the kernel has no memory for it",
 }
 
-log: deque[str] = deque(maxlen=2000)
-"""What libbpf said last, oldest first; the verifier's log of a refused program is in here."""
+
+class _Log(threading.local):
+    """Each thread's own, so that objects can be loaded side by side."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=2000)
+
+
+_log = _Log()
+
+
+def log() -> deque[str]:
+    """What libbpf said last in this thread, oldest first; a verifier's log is in here."""
+    return _log.lines
 
 
 @ffi.callback("int(int, const char *, void *)")  # type: ignore[untyped-decorator]
@@ -119,7 +132,7 @@ def _keep_log(level: int, text_format: Any, args: Any) -> int:
         return 0
     text = ffi.new("char[]", 1 << 16)
     _libc().vsnprintf(text, len(text), text_format, args)
-    log.extend(ffi.string(text).decode(errors="replace").splitlines())
+    log().extend(ffi.string(text).decode(errors="replace").splitlines())
     return 0
 
 

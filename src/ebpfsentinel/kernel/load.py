@@ -89,16 +89,20 @@ class LinuxKernel:
             pins.prepare(self._root)
         if _DISPATCH not in self._objects:
             self._take(_DISPATCH, self._load_object(_HERE / "dispatch.bpf.o", ()))
-        for domain in domains:
-            if domain.object and domain.name not in self._objects:
-                module = sys.modules[domain.engine.__module__]
-                path = Path(str(module.__file__)).parent / domain.object
-                loaded = self._load_object(path, domain.programs)
-                _check_generated(domain.name, module.__name__.rpartition(".")[0], loaded)
+        fresh = [d for d in domains if d.object and d.name not in self._objects]
+        with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
+            for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
                 self._take(domain.name, loaded)
         self._enabled = tuple(domain.name for domain in domains)
         for kind in _CHAINED:
             self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
+
+    def _load_domain(self, domain: Domain) -> LoadedObject:
+        module = sys.modules[domain.engine.__module__]
+        path = Path(str(module.__file__)).parent / domain.object
+        loaded = self._load_object(path, domain.programs)
+        _check_generated(domain.name, module.__name__.rpartition(".")[0], loaded)
+        return loaded
 
     def _load_object(self, path: Path, cards: Sequence[Program]) -> LoadedObject:
         folder = self._root / "maps" if self._keep else None
@@ -379,6 +383,7 @@ class LinuxKernel:
         now = self._ledger_now(name)
         lost = {key: value - self._past[name][key] for key, value in now.items()}
         seen = lost.pop("seen")
+        lost["malformed"] = ring.malformed
         return Ledger(name, seen, seen - sum(lost.values()), ring.delivered, lost)
 
     def failures(self) -> dict[str, int]:

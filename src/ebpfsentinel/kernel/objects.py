@@ -85,7 +85,7 @@ def load_object(
     while True:
         handle = _open(path, off, shared or {}, pins)
         inners = _inners(handle)  # libbpf forgets them when it loads
-        log.clear()
+        log().clear()
         result = lib().bpf_object__load(handle)
         if not result:
             break
@@ -131,13 +131,13 @@ def _open(path: Path, off: set[str], shared: Mapping[str, Map], pins: Path | Non
 
 def _who_was_refused() -> tuple[str, str]:
     """Name of the refused program and the last telling line of the verifier."""
-    names = [match[1] for line in log if (match := _REFUSED.search(line))]
+    names = [match[1] for line in log() if (match := _REFUSED.search(line))]
     telling = [
         line
-        for line in log
+        for line in log()
         if line.strip() and not line.startswith(("libbpf:", "processed", "--", "verification"))
     ]
-    libbpf_lines = [line for line in log if line.startswith("libbpf:")]
+    libbpf_lines = [line for line in log() if line.startswith("libbpf:")]
     reason = (telling or libbpf_lines or ["no reason given"])[-1].strip()
     return (names[0] if names else ""), reason
 
@@ -149,7 +149,7 @@ def _step_down(
     stand_in = next((c.name for c in cards.values() if c.instead_of == name), None)
     optional = name in cards and (cards[name].optional or bool(cards[name].instead_of))
     if not name or name in refused or not (stand_in or optional):
-        tail = "\n  ".join(list(log)[-12:])
+        tail = "\n  ".join(list(log())[-12:])
         raise KernelError(f"the kernel refused {name or 'an object'}: {reason}\n  {tail}")
     refused[name] = reason
     off.add(name)

@@ -144,11 +144,14 @@ static __always_inline __u32 classify(const struct fw_tables *tables, const stru
 	dst = row_at(tables, wide ? address_row(&tables->dst, pair(packet->dst_addr),
 						pair(packet->dst_addr + 2), true)
 				  : address_row(&tables->dst, packet->dst_addr[0], 0, false));
-	src_port = row_at(tables, ports ? tables->src_port_row[packet->src_port] : tables->no_port_row);
-	dst_port = row_at(tables, ports ? tables->dst_port_row[packet->dst_port] : tables->no_port_row);
+	src_port = row_at(tables,
+			  ports ? tables->src_port_row[packet->src_port] : tables->no_port_row);
+	dst_port = row_at(tables,
+			  ports ? tables->dst_port_row[packet->dst_port] : tables->no_port_row);
 	protocol = row_at(tables, tables->protocol_row[packet->protocol]);
 	vlan = row_at(tables, tables->vlan_row[packet->vlan_id & 0xfff]);
-	interface = row_at(tables, tables->interface_row[packet->interface & (INTERFACE_SLOTS - 1)]);
+	interface =
+		row_at(tables, tables->interface_row[packet->interface & (INTERFACE_SLOTS - 1)]);
 	summary = src->summary & dst->summary & src_port->summary & dst_port->summary &
 		  protocol->summary & vlan->summary & interface->summary;
 	for (step = 0; step < FW_WORDS && summary; step++) {

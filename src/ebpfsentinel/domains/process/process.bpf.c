@@ -287,7 +287,7 @@ static __always_inline void exe_find(struct process_text *text, struct file *exe
 
 static __always_inline bool name_ignored(const struct process_wanted *wanted, const char *comm)
 {
-	struct process_name_key key = { .prefix_bits = sizeof(key.name) * 8 };
+	struct process_name_key key = {.prefix_bits = sizeof(key.name) * 8};
 
 	if (!wanted->ignored_names)
 		return false;
@@ -298,11 +298,12 @@ static __always_inline bool name_ignored(const struct process_wanted *wanted, co
 static __always_inline bool path_ignored(const struct process_wanted *wanted,
 					 const struct process_text *text)
 {
-	struct process_path_key key = { .prefix_bits = sizeof(key.path) * 8 };
+	struct process_path_key key = {.prefix_bits = sizeof(key.path) * 8};
 
 	if (!wanted->ignored_paths)
 		return false;
-	bpf_probe_read_kernel(key.path, sizeof(key.path), &text->path.text[line_start(&text->path)]);
+	bpf_probe_read_kernel(key.path, sizeof(key.path),
+			      &text->path.text[line_start(&text->path)]);
 	return bpf_map_lookup_elem(&process_paths, &key);
 }
 
@@ -383,7 +384,8 @@ static __always_inline void image_fill(void *record, struct task_struct *task,
 /* Copies the whole field, so that the zeros after the text clear what the text does not fill. */
 #define LINE_COPY(field, line)                                                                     \
 	do {                                                                                       \
-		if (bpf_probe_read_kernel(field, sizeof(field), &(line).text[line_start(&(line))])) \
+		if (bpf_probe_read_kernel(field, sizeof(field),                                    \
+					  &(line).text[line_start(&(line))]))                      \
 			COUNT(text_unread);                                                        \
 	} while (0)
 
@@ -420,9 +422,9 @@ static __always_inline bool text_small(const struct process_text *text)
 			return 0;                                                                  \
 		image_fill(exec, task, text, PROCESS_EXEC);                                        \
 		exec->argc = BPF_CORE_READ(bprm, argc);                                            \
-		LINE_COPY(exec->path, text->path);                                            \
-		LINE_COPY(exec->cwd, text->cwd);                                              \
-		LINE_COPY(exec->cgroup, text->cgroup);                                        \
+		LINE_COPY(exec->path, text->path);                                                 \
+		LINE_COPY(exec->cwd, text->cwd);                                                   \
+		LINE_COPY(exec->cgroup, text->cgroup);                                             \
 		argv_copy(exec->argv, sizeof(exec->argv), &exec->flags, text);                     \
 		record_submit(exec);                                                               \
 	} while (0)
@@ -751,12 +753,12 @@ static __noinline int ids_leave(struct syscall_exit *ctx, __u32 number)
 	SEC("tracepoint/syscalls/sys_enter_" #call)                                                \
 	int call##_enter(struct syscall_enter *ctx)                                                \
 	{                                                                                          \
-		return ids_enter(ctx, number, arguments);                                                  \
+		return ids_enter(ctx, number, arguments);                                          \
 	}                                                                                          \
 	SEC("tracepoint/syscalls/sys_exit_" #call)                                                 \
 	int call##_exit(struct syscall_exit *ctx)                                                  \
 	{                                                                                          \
-		return ids_leave(ctx, number);                                                  \
+		return ids_leave(ctx, number);                                                     \
 	}
 
 SETUID_CALL(setuid, CALL_SETUID, 1)

@@ -201,7 +201,7 @@ struct process_wanted {
 	__u32 capture;         /* enum process_capture */
 	__u64 ptrace_requests; /* bit n: request n < 32; bit 32 + n: request 0x4200 + n */
 	__u32 setuid_calls;    /* bit n: enum process_setuid_call n */
-	__u32 ignored_names;   /* entries of process_names and process_paths: an empty one costs nothing */
+	__u32 ignored_names; /* entries of process_names and process_paths: an empty one costs nothing */
 	__u32 ignored_paths;
 	__u32 reserved;
 };

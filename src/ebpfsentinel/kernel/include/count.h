@@ -10,10 +10,10 @@
 #include <bpf/bpf_helpers.h>
 
 enum failure {
-	FAILURE_SCRATCH,       /* a per-CPU scratch value was not there */
-	FAILURE_TABLES,        /* a program ran before its first rule set was in place */
-	FAILURE_META,          /* no room for XDP metadata before the packet */
-	FAILURE_PULL,          /* packet headers could not be made linear */
+	FAILURE_SCRATCH, /* a per-CPU scratch value was not there */
+	FAILURE_TABLES,  /* a program ran before its first rule set was in place */
+	FAILURE_META,    /* no room for XDP metadata before the packet */
+	FAILURE_PULL,    /* packet headers could not be made linear */
 	FAILURE_MAX = 16,
 };
 

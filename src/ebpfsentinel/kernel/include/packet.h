@@ -43,7 +43,7 @@
 #define PACKET_FRAGMENT 0x10       /* first fragment of several */
 #define PACKET_LATER_FRAGMENT 0x20 /* no transport header */
 #define PACKET_PORTS 0x40
-#define PACKET_MALFORMED 0x80      /* a header is cut short or nested too deeply */
+#define PACKET_MALFORMED 0x80 /* a header is cut short or nested too deeply */
 
 enum packet_action { ACTION_PASS, ACTION_DROP, ACTION_LOG, ACTION_REJECT };
 
