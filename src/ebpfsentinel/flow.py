@@ -93,8 +93,10 @@ class Flow:
                 alert.context["interface"] = names[ifindex]
 
     def report_losses(self) -> bool:
-        """Say once for each ring that losses began; returns whether any ring lost records since
-        the last call."""
+        """Say once for each ring that losses began.
+
+        Returns whether any ring lost records since the last call.
+        """
         lost = {ledger.ring: sum(ledger.lost.values()) for ledger in self._kernel.ledgers()}
         worse = {ring for ring, count in lost.items() if count > self._lost.get(ring, 0)}
         for ring in worse - self._losing:

@@ -56,8 +56,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """File descriptors of the root programs. ``tc_needed``: TC has work of its own to do, XDP or
-    not."""
+    """File descriptors of the root programs.
+
+    ``tc_needed``: TC has work of its own to do, XDP or not.
+    """
 
     xdp: int
     tc: int

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.kernel.btf import STRUCT, Btf
@@ -35,7 +34,7 @@ from ebpfsentinel.model.batch import Batch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-'''
+'''  # noqa: E501
 
 
 def _camel(name: str) -> str:

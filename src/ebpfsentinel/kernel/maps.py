@@ -46,7 +46,7 @@ class Inner:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """One loaded map. ``value`` is the dtype of one CPU's value; ``inner`` is set for map-in-maps."""
+    """One loaded map: ``value`` is the dtype of one CPU's value, ``inner`` set for map-in-maps."""
 
     name: str
     fd: int

@@ -1,8 +1,14 @@
-"""``classify`` of ``firewall.bpf.c`` in Python, step by step, over a compiled ``fw_tables`` value."""
+"""``classify`` of ``firewall.bpf.c`` in Python, step by step, over a compiled ``fw_tables``."""
 
 from __future__ import annotations
 
-from ebpfsentinel.domains.firewall.tests.packets import Packet
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ebpfsentinel.domains.firewall.tests.packets import Packet
 
 BUCKETS, WORDS, ALL = 65536, 64, (1 << 64) - 1
 
@@ -43,12 +49,14 @@ def decided(tables, packet: Packet, slot: int = 0) -> int:
         table["src_port_row"][sport] if packet.ports else no_port,
         table["dst_port_row"][dport] if packet.ports else no_port,
         table["protocol_row"][packet.protocol],
-        table["vlan_row"][packet.vlan],
-        table["interface_row"][slot],
     ]
+    if not table["any_vlan"]:
+        chosen.append(table["vlan_row"][packet.vlan])
+    if not table["any_interface"]:
+        chosen.append(table["interface_row"][slot])
     summary = ALL
     for row in chosen:
-        summary &= int(rows["summary"][row])
+        summary &= int(table["summary"][row])
     for word in range(WORDS):
         bits = ALL * (summary >> word & 1)
         for row in chosen:

@@ -172,7 +172,7 @@ def test_one_rule_too_many_is_refused():
     rules = [rule(f"r{n}", dst_port=n, protocol="tcp") for n in range(4097)]
     with pytest.raises(SettingsError, match="Join neighbouring CIDRs"):
         compiled(rules)
-    compiled(rules[:4096] + [rule("off", enabled=False)])
+    compiled([*rules[:4096], rule("off", enabled=False)])
 
 
 def test_the_compiler_itself_takes_no_more_either():
