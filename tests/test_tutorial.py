@@ -1,7 +1,6 @@
 """CONTRIBUTING's "Add a domain in an afternoon": built from its very text, on the real kernel."""
 
 import importlib
-import json
 import re
 import subprocess
 import sys
@@ -112,18 +111,15 @@ def test_the_agent_carries_it_beside_the_others(folder, lab, tmp_path, monkeypat
     agent = lab.agent(ping={"max_bytes": 600}, alerting={"dedup_window_secs": 0})
     names = {found["name"] for found in agent.cli("ebpf", "status")["programs"] if found["loaded"]}
     assert {"xdp_ping", "xdp_firewall"} <= names
-    watch = agent.watch()
     pings = ["ping", "-i", "0.2", "-s", "1000", "10.77.0.2"]
     pinging = subprocess.Popen(
         ["nsenter", f"--net=/run/netns/{lab.sender}", *pings], stdout=subprocess.DEVNULL
     )
     try:
-        alerts = (json.loads(line) for line in watch.stdout)
-        found = next(alert for alert in alerts if alert["component"] == "ping")
+        found = agent.cli("alerts", "watch", "--component", "ping", "--count", "1")
     finally:
-        for process in (pinging, watch):
-            process.kill()
-            process.communicate()
+        pinging.kill()
+        pinging.wait()
     assert (found["rule_id"], found["src_ip"]) == ("large-ping", "10.77.0.1")
     status = agent.cli("ping", "status")
     assert status["max_bytes"] == 600
