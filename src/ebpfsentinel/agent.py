@@ -223,7 +223,7 @@ class Agent:
         return Surroundings(
             interfaces=self.kernel.interface_slots(),
             own_pid=os.getpid(),
-            api_ports=(agent.http_port, agent.metrics_port),
+            api_ports=(agent.http_port,),
             cpus=possible_cpus(),
             boot_offset_ns=clock.boot_offset_ns(),
             monotonic_offset_ns=clock.monotonic_offset_ns(),

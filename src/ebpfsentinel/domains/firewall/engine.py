@@ -84,7 +84,7 @@ class FirewallEngine:
         Raises:
             SettingsError: a rule cannot be taken, or there are more than 4,096 for a family.
         """
-        rules = check_rules(_sources(settings, runtime.get("rules", ())), around.interfaces)
+        rules = check_rules(_sources(settings, runtime.get("rules", ()), around), around.interfaces)
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
@@ -211,10 +211,10 @@ class FirewallEngine:
 
 
 def _sources(
-    settings: FirewallSettings, runtime: Sequence[msgspec.Struct]
+    settings: FirewallSettings, runtime: Sequence[msgspec.Struct], around: Surroundings
 ) -> Iterator[tuple[FirewallRule, str, str]]:
     """Every rule with its place and origin: the system's, the configuration's, the API's."""
-    for rule in _anti_lockout(settings.anti_lockout):
+    for rule in _anti_lockout(settings.anti_lockout, around.api_ports):
         yield rule, "firewall.anti_lockout", "system"
     for index, rule in enumerate(settings.rules):
         yield rule, f"firewall.rules[{index}]", "config"
@@ -223,11 +223,12 @@ def _sources(
         yield item, f"rule {item.id}", "runtime"
 
 
-def _anti_lockout(wanted: AntiLockout) -> Iterator[FirewallRule]:
+def _anti_lockout(wanted: AntiLockout, api_ports: Sequence[int]) -> Iterator[FirewallRule]:
     if not wanted.enabled:
         return
+    ports = dict.fromkeys([*wanted.ports, *filter(None, api_ports)])
     for interface in wanted.interfaces or ["global"]:
-        for port in wanted.ports:
+        for port in ports:
             middle = "" if interface == "global" else f"{interface.replace('.', '_')}-"
             yield FirewallRule(
                 id=f"anti-lockout-{middle}{port}",
