@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORDS = 64
-BUCKETS = 1 << 16
+ANY_VLAN, ANY_INTERFACE = (0, 4095), (0, 63)
 _ROWS = FW_TABLES["rows"].shape[0]
 _SPREAD = np.random.default_rng(1).integers(
     0, 1 << 64, WORDS, np.uint64, endpoint=False
@@ -74,6 +74,7 @@ class _Pool:
 
     def __init__(self, tables: NDArray[Any]) -> None:
         self._rows = tables["rows"][0]
+        self._summaries = tables["summary"][0]
         self._used = 0
 
     def add(self, bitmaps: NDArray[np.uint64]) -> NDArray[np.uint16]:
@@ -85,9 +86,9 @@ class _Pool:
         end = self._used + len(distinct)
         if end > _ROWS:
             raise TooManyRowsError(f"the rules need more than {_ROWS} table rows")
-        rows = self._rows[self._used : end]
-        rows["words"] = distinct
-        rows["summary"] = np.packbits(distinct != 0, axis=1, bitorder="little").view("<u8")[:, 0]
+        some = np.packbits(distinct != 0, axis=1, bitorder="little")
+        self._rows["words"][self._used : end] = distinct
+        self._summaries[self._used : end] = some.view("<u8")[:, 0]
         numbers = (which + self._used).astype(np.uint16)
         self._used = end
         return numbers
@@ -129,7 +130,6 @@ def _addresses(
     behind[[behind_ == size for behind_ in behinds]] = len(keys)
     bitmaps = _bitmaps(inverse[1 : 1 + len(lows)], behind, len(keys))
     count = len(keys)
-    table["bounds"] = count
     table["high"][:count], table["low"][:count] = borders[:, 0], borders[:, 1]
     table["row"][:count] = pool.add(bitmaps)
     _index(table, keys, borders)
@@ -139,14 +139,16 @@ def _index(table: NDArray[Any], keys: NDArray[Any], borders: NDArray[np.uint64])
     """From the high bits of a key to the interval that its bucket begins in."""
     origin = int(borders[1, 0]) if len(borders) > 1 else _TOP
     span = max(int(borders[-1, 0]) - origin, 0)
-    shift = max(span.bit_length() - 16, 0)
-    starts = np.uint64(origin) + (np.arange(BUCKETS, dtype=np.uint64) << np.uint64(shift))
+    bits = min(16, len(keys).bit_length() + 3)  # few rules touch few cache lines
+    used = 1 << bits
+    shift = max(span.bit_length() - bits, 0)
+    starts = np.uint64(origin) + (np.arange(used, dtype=np.uint64) << np.uint64(shift))
     reached = starts >= np.uint64(origin)  # the rest has wrapped round: behind the last border
-    at = np.stack([starts, np.zeros(BUCKETS, np.uint64)], axis=1)
+    at = np.stack([starts, np.zeros(used, np.uint64)], axis=1)
     base = np.searchsorted(keys, _sortable(at), side="right") - 1
     table["origin"], table["shift"] = origin, shift
-    table["base"][:BUCKETS] = np.where(reached, base, len(keys) - 1)
-    table["base"][BUCKETS:] = len(keys) - 1
+    table["base"][:used] = np.where(reached, base, len(keys) - 1)
+    table["base"][used:] = len(keys) - 1
 
 
 def compile_tables(
@@ -172,6 +174,8 @@ def compile_tables(
     portless[:, 1] = [0 if not rule.ports else -1 for rule in rules]
     table["no_port_row"] = _direct(pool, portless, 1)[0]
     table["protocol_row"] = _direct(pool, ranges("protocol"), 256)
+    table["any_vlan"] = all(rule.vlan == ANY_VLAN for rule in rules)
+    table["any_interface"] = all(rule.interface == ANY_INTERFACE for rule in rules)
     table["interface_row"] = _direct(pool, ranges("interface"), 64)
     table["vlan_row"] = _direct(pool, ranges("vlan"), 4096)
     table["src_port_row"] = _direct(pool, ranges("src_port"), 65536)

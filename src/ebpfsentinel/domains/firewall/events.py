@@ -123,7 +123,7 @@ FW_ADDRESSES = _record(
     (
         ("origin", "<u8", 0),
         ("shift", "<u4", 8),
-        ("bounds", "<u4", 12),
+        ("pad", "<u4", 12),
         ("base", ("<u2", (65544,)), 16),
         ("high", ("<u8", (8194,)), 131104),
         ("low", ("<u8", (8194,)), 196656),
@@ -141,29 +141,31 @@ FW_RULE = _record(
 )
 
 FW_ROW = _record(
-    520,
+    512,
     (
-        ("summary", "<u8", 0),
-        ("words", ("<u8", (64,)), 8),
+        ("words", ("<u8", (64,)), 0),
     ),
 )
 
 FW_TABLES = _record(
-    20199240,
+    20426016,
     (
         ("mode", "<u4", 0),
         ("default_action", "<u4", 4),
-        ("no_port_row", "<u2", 8),
-        ("protocol_row", ("<u2", (256,)), 10),
-        ("interface_row", ("<u2", (64,)), 522),
-        ("vlan_row", ("<u2", (4096,)), 650),
-        ("src_port_row", ("<u2", (65536,)), 8842),
-        ("dst_port_row", ("<u2", (65536,)), 139914),
-        ("pad", ("<u2", (3,)), 270986),
+        ("any_vlan", "|u1", 8),
+        ("any_interface", "|u1", 9),
+        ("no_port_row", "<u2", 10),
+        ("protocol_row", ("<u2", (256,)), 12),
+        ("interface_row", ("<u2", (64,)), 524),
+        ("vlan_row", ("<u2", (4096,)), 652),
+        ("src_port_row", ("<u2", (65536,)), 8844),
+        ("dst_port_row", ("<u2", (65536,)), 139916),
+        ("pad", ("<u2", (2,)), 270988),
         ("src", FW_ADDRESSES, 270992),
         ("dst", FW_ADDRESSES, 549592),
         ("rules", (FW_RULE, (4096,)), 828192),
-        ("rows", (FW_ROW, (37189,)), 860960),
+        ("summary", ("<u8", (65536,)), 860960),
+        ("rows", (FW_ROW, (37189,)), 1385248),
     ),
 )
 

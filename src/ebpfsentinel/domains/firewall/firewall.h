@@ -22,7 +22,6 @@ enum fw_mode { FW_MODE_ALERT, FW_MODE_BLOCK };
 
 /* Which rules one class of one field's values satisfies: bit r of words is rule r. */
 struct fw_row {
-	__u64 summary; /* bit w: words[w] is not zero */
 	__u64 words[FW_WORDS];
 };
 
@@ -33,7 +32,7 @@ struct fw_row {
 struct fw_addresses {
 	__u64 origin;
 	__u32 shift;
-	__u32 bounds;
+	__u32 pad;
 	__u16 base[FW_BUCKETS + 8];
 	__u64 high[FW_BOUNDS];
 	__u64 low[FW_BOUNDS];
@@ -50,16 +49,19 @@ struct fw_rule {
 struct fw_tables {
 	__u32 mode;           /* enum fw_mode */
 	__u32 default_action; /* enum packet_action */
+	__u8 any_vlan;        /* no rule asks for a VLAN: rows of it need not be looked at */
+	__u8 any_interface;   /* the same of interfaces */
 	__u16 no_port_row;    /* of packets without ports */
 	__u16 protocol_row[256];
 	__u16 interface_row[INTERFACE_SLOTS];
 	__u16 vlan_row[4096]; /* 0: untagged */
 	__u16 src_port_row[65536];
 	__u16 dst_port_row[65536];
-	__u16 pad[3];
+	__u16 pad[2];
 	struct fw_addresses src;
 	struct fw_addresses dst;
 	struct fw_rule rules[FW_RULES];
+	__u64 summary[65536]; /* of each row; bit w: words[w] is not zero. Any u16 is in bounds */
 	struct fw_row rows[FW_ROWS];
 };
 

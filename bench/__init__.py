@@ -1,0 +1,1 @@
+"""Measurements: each ``bench_*.py`` has ``run()``; ``python -m bench`` runs them all."""
