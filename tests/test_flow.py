@@ -198,3 +198,22 @@ def test_a_domain_that_is_switched_off_leaves_the_chain_and_comes_back(tmp_path:
 
 def attached(agent: Agent) -> set[str]:
     return {program.name for program in agent.kernel.programs() if program.attached}
+
+
+def test_a_fault_in_one_engine_blinds_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr(agent.engines["process"], "feed", fail)
+    agent.kernel.put("execs", np.zeros(3, agent.kernel.drain("execs").dtype))  # type: ignore[attr-defined]
+    agent.kernel.put("fw_events", event(agent, action=1))  # type: ignore[attr-defined]
+    assert asyncio.run(agent.flow.step()) == 4
+    samples = {(m.name, *m.labels.values()): m.value for m in agent.metrics()}
+    assert samples["events_unjudged", "process"] == 3
+    assert samples["alerts", "firewall", "medium"] == 1
+    assert "domain process failed on 3 records of execs" in caplog.text
+    asyncio.run(agent.stop())

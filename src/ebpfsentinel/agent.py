@@ -30,7 +30,7 @@ from ebpfsentinel.sinks import LiveFeed, LogSink, configure
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import msgspec
 
@@ -341,26 +341,28 @@ class Agent:
     def metrics(self) -> Sequence[Metric]:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
         found = [metric for engine in self.engines.values() for metric in engine.metrics()]
-        for (component, severity), count in self._fold.passed.items():
-            labels = {"component": component, "severity": severity}
-            found.append(Metric("alerts", "counter", "Alerts raised", labels, count))
-        drops = self._fold.dropped | {"slow_listener": self.alerts.missed}
-        for reason, count in drops.items():
-            labels = {"reason": reason}
-            found.append(
-                Metric("alerts_dropped", "counter", "Alerts that went no further", labels, count)
-            )
-        for status, count in self._reloads.items():
-            labels = {"status": status}
-            found.append(Metric("config_reloads", "counter", "Reloads", labels, count))
-        for action, count in self.flow.refused.items():
-            labels = {"action": action}
-            found.append(Metric("actions_refused", "counter", "Actions refused", labels, count))
+        found += self._counters()
+        text = "Time an engine took for a batch"
         for name, durations in self.flow.durations.items():
-            text = "Time an engine took for a batch"
             labels = {"domain": name}
             found.append(durations.metric("processing_duration_seconds", text, labels))
         return found
+
+    def _counters(self) -> Iterator[Metric]:
+        for (component, severity), count in self._fold.passed.items():
+            labels = {"component": component, "severity": severity}
+            yield Metric("alerts", "counter", "Alerts raised", labels, count)
+        drops = self._fold.dropped | {"slow_listener": self.alerts.missed}
+        flow = self.flow
+        for name, text, label, counts in (
+            ("alerts_dropped", "Alerts that went no further", "reason", drops),
+            ("alerts_undelivered", "Alerts a sink did not take", "sink", flow.undelivered),
+            ("config_reloads", "Reloads of the configuration", "status", self._reloads),
+            ("actions_refused", "Actions the kernel refused", "action", flow.refused),
+            ("events_unjudged", "Records an engine failed on", "domain", flow.unjudged),
+        ):
+            for value, count in counts.items():
+                yield Metric(name, "counter", text, {label: value}, count)
 
 
 def _open_store(settings: CoreSettings) -> Store:

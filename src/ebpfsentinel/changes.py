@@ -19,6 +19,7 @@ from ebpfsentinel.config import convert
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -76,11 +77,12 @@ class Changes:
             SettingsError: an engine refuses the settings.
         """
         for name, domain in self._domains.items():
-            memo = self._store.memos.get(name)
-            if memo is not None:
-                self._engines[name].recall(memo)
-            for collection in domain.collections:
-                self._restore(name, collection.name, collection.item, settings)
+            try:
+                self._engines[name].recall(self._store.memos.get(name) or {})
+                for collection in domain.collections:
+                    self._restore(name, collection.name, collection.item, settings)
+            except StoreError as error:
+                logger.error("what was stored for %s is not in force: %s", name, error)  # noqa: TRY400
         return {name: self._plan(name, settings, self._runtime[name]) for name in self._domains}
 
     def _restore(self, name: str, collection: str, item: type[Any], settings: CoreSettings) -> None:

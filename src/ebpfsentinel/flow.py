@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from ebpfsentinel.model.domain import Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.alerts import Fold
     from ebpfsentinel.model.alert import Alert
-    from ebpfsentinel.model.domain import Engine, Outcome
+    from ebpfsentinel.model.domain import Engine
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.sinks import Sink
     from ebpfsentinel.store import Store
@@ -41,6 +42,8 @@ class Flow:
         self._store, self._sinks = store, sinks
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
+        self.unjudged: Counter[str] = Counter()
+        self.undelivered: Counter[str] = Counter()
         self._lost: dict[str, int] = {}
         self._losing: set[str] = set()
 
@@ -61,11 +64,20 @@ class Flow:
             await self._finish(self.feed(self._kernel.owner(program), program, rows))
 
     def feed(self, domain: str, source: str, rows: Any) -> Outcome:
-        """One batch through its engine, timed."""
+        """One batch through its engine, timed.
+
+        A fault in one engine must not blind the others: it is logged, and what the engine did not
+        judge is counted in ``unjudged``.
+        """
         began = time.perf_counter()
-        outcome = self._engines[domain].feed(source, rows, time.time_ns())
-        self.durations[domain].observe(time.perf_counter() - began)
-        return outcome
+        try:
+            return self._engines[domain].feed(source, rows, time.time_ns())
+        except Exception:
+            logger.exception("domain %s failed on %d records of %s", domain, len(rows), source)
+            self.unjudged[domain] += len(rows)
+            return Outcome()
+        finally:
+            self.durations[domain].observe(time.perf_counter() - began)
 
     async def tick(self) -> None:
         """Time has passed."""
@@ -84,7 +96,11 @@ class Flow:
             return
         self._store.alerts.append(alerts)
         for sink in self._sinks:
-            await sink.deliver(alerts)
+            try:
+                await sink.deliver(alerts)
+            except Exception:
+                logger.exception("sink %s took none of %d alerts", sink.name, len(alerts))
+                self.undelivered[sink.name] += len(alerts)
 
     def _name_interfaces(self, alerts: Sequence[Alert]) -> None:
         names = {place.ifindex: place.interface for place in self._kernel.attachments()}

@@ -20,9 +20,9 @@ from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from ebpfsentinel.api.serve import Listeners
-    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 

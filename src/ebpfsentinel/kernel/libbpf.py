@@ -191,8 +191,7 @@ def each(step: Any, object_: Any) -> Iterable[Any]:
 
 def sized(kind: str, **fields: Any) -> Any:
     """An option struct with its own size filled in, as libbpf wants it."""
-    made = ffi.new(f"struct {kind} *", {"sz": ffi.sizeof(f"struct {kind}"), **fields})
-    return made
+    return ffi.new(f"struct {kind} *", {"sz": ffi.sizeof(f"struct {kind}"), **fields})
 
 
 def raw_btf(path: str) -> bytes:
