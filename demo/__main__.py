@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from demo import execs
-from demo.agent import READY_S, Agent, DemoError, running
-from demo.network import SERVER, cabled, enter
+from demo.agent import READY_S, Agent, running
+from demo.network import SERVER, DemoError, cabled, enter
 from demo.screen import Screen
 from demo.traffic import Act, Server, Tally, acts, perform
 

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from demo.network import DemoError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 URL = "http://127.0.0.1:18080"
 CONFIG = Path(__file__).with_name("config.yaml")
 READY_S = 15.0
-
-
-class DemoError(Exception):
-    """The demonstration cannot go on; the text says why."""
 
 
 class Agent:

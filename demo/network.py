@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _CLONE_NEWNET = 0x40000000
 
 
+class DemoError(Exception):
+    """The demonstration cannot go on; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """One end of the cable."""
@@ -54,6 +58,9 @@ def cabled() -> Iterator[None]:
 
     Checksums are made in software: one left to the hardware would be wrong behind a veth, and a
     packet that died of that would look like one that was dropped.
+
+    Raises:
+        DemoError: the machine allows no namespaces.
     """
     try:
         for host in (SERVER, CLIENT):
@@ -82,4 +89,6 @@ def _configure(host: Host) -> None:
 
 
 def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise DemoError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
