@@ -7,8 +7,8 @@ touches is in the nearest cache. After 15 repeats the headroom for XDP metadata 
 repeat does not reset the packet): from then on the program takes the path of a failed
 ``bpf_xdp_adjust_meta`` with its counter, which costs about what writing the metadata costs.
 
-``mixed``: the 512 frames in turn, 400 times, by ``trace.bpf.c``, which also takes the metadata back,
-so that every run writes it. The cost of that wrapper around an empty program is in the figures of
+``mixed``: the 512 frames in turn, 400 times, by ``trace.bpf.c``, which also takes the metadata
+back, so that every run writes it. The cost of that wrapper around an empty program is in the figures of
 both programs alike, and is given as ``base``.
 
 The trace: half the frames drawn from the rules, half random. Rules say allow, so that a packet

@@ -2,9 +2,9 @@
 
 The way in: ``load`` (objects, ladders, chains), ``attach`` (interfaces and tracing hooks), then
 ``drain``, ``seed``, ``apply`` and the read models, and ``detach`` at the end. Under
-``on_exit: keep`` the maps and interface links are pinned from the start, so that even SIGKILL of the agent changes
-no verdict; a restart takes the maps over with their contents and puts its own programs into the
-links.
+``on_exit: keep`` the maps and interface links are pinned from the start, so that even SIGKILL of
+the agent changes no verdict; a restart takes the maps over with their contents and puts its own
+programs into the links.
 """
 
 from __future__ import annotations

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.tests.packets import Packet
 
 BUCKETS, WORDS, ALL = 65536, 64, (1 << 64) - 1
