@@ -12,7 +12,6 @@ import click
 
 from ebpfsentinel import domains
 from ebpfsentinel.agent import Agent, set_up_logging
-from ebpfsentinel.api.serve import Listeners
 from ebpfsentinel.config import discover
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError

@@ -9,6 +9,7 @@ rules and values, whatever the rules look like.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 WORDS = 64
 ANY_VLAN, ANY_INTERFACE = (0, 4095), (0, 63)
 _ROWS = FW_TABLES["rows"].shape[0]
-_SPREAD = np.random.default_rng(1).integers(
-    0, 1 << 64, WORDS, np.uint64, endpoint=False
-) | np.uint64(1)
+_SPREAD = np.frombuffer(hashlib.shake_128(b"rows").digest(8 * WORDS), "<u8")
 _TOP = (1 << 64) - 1
 
 

@@ -33,11 +33,11 @@
 #define PTRACE_FIRST_NEW 0x4200
 
 /* Forks first: read in this order, a process is known, with who started it, when its exec comes. */
-RING(forks, struct process_fork, 1 << 20);
-RING(execs, struct process_exec, 4 << 20);
-RING(execs_large, struct process_exec_large, 2 << 20);
-RING(exec_fails, struct process_exec_failed, 512 << 10);
-RING(exits, struct process_exit, 1 << 20);
+RING(forks, struct process_fork, 512 << 10);
+RING(execs, struct process_exec, 2 << 20);
+RING(execs_large, struct process_exec_large, 1 << 20);
+RING(exec_fails, struct process_exec_failed, 256 << 10);
+RING(exits, struct process_exit, 512 << 10);
 RING(ptraces, struct process_ptrace, 256 << 10);
 RING(setuids, struct process_setuid, 256 << 10);
 RECORD(process_tasks, struct process_task);
