@@ -26,6 +26,7 @@ _LADDER = {
     XdpMode.NATIVE: ("native",),
     XdpMode.GENERIC: ("generic",),
     XdpMode.OFFLOADED: ("offloaded",),
+    XdpMode.TC: (),
 }
 _TC_INGRESS = 1
 _TC_PRIORITY = 1
@@ -84,7 +85,7 @@ def attach(name: str, ifindex: int, roots: Roots, mode: XdpMode, pins: Path | No
         else:
             place.how = how
             break
-    if "xdp" not in place.hooks and mode is not XdpMode.AUTO:
+    if "xdp" not in place.hooks and mode not in (XdpMode.AUTO, XdpMode.TC):
         raise KernelError(f"{name}: XDP {mode} was asked for and cannot be had: {reasons[-1]}")
     place.reason = "; ".join(reasons)
     if roots.tc_needed or "xdp" not in place.hooks:

@@ -32,12 +32,16 @@ class OnExit(enum.StrEnum):
 
 
 class XdpMode(enum.StrEnum):
-    """Where XDP programs may run; ``auto`` is native, then generic, then TC."""
+    """Where XDP programs may run; ``auto`` is native, then generic, then TC.
+
+    ``tc`` is TC only, for what XDP would cost an interface: a veth loses its segmentation offload.
+    """
 
     AUTO = "auto"
     NATIVE = "native"
     GENERIC = "generic"
     OFFLOADED = "offloaded"
+    TC = "tc"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,222 @@
+"""The firewall's pure half: what it refuses, how it numbers, and what it tells."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebpfsentinel.config import convert
+from ebpfsentinel.domains.firewall.alerting import MAX_ALERTS
+from ebpfsentinel.domains.firewall.engine import DEFAULT_RULE, FirewallEngine
+from ebpfsentinel.domains.firewall.events import FW_COUNT, PACKET_EVENT, FwMode
+from ebpfsentinel.domains.firewall.settings import FirewallSettings
+from ebpfsentinel.model.action import MapDelete, Swap
+from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.rules import Cel
+
+AROUND = Surroundings(interfaces={"eth0": 1, "eth1": 2}, boot_offset_ns=1000)
+RULE = {"id": "a", "priority": 10, "action": "deny", "protocol": "tcp", "dst_port": 80}
+
+
+def engine_of(*rules, **settings):
+    engine = FirewallEngine(Tools(rules=Cel()))
+    change(engine, *rules, **settings)
+    return engine
+
+
+def change(engine, *rules, around=AROUND, **settings):
+    wanted = convert({"rules": list(rules), **settings}, FirewallSettings, "firewall")
+    plan = engine.plan(wanted, {}, around)
+    engine.commit(plan)
+    return plan
+
+
+def own(engine):
+    return {item.id: item for item in engine.items("rules") if not item.system}
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"src_ip": "10.0.0.1/8"}, r"rules\[0\]\.src_ip: .*Did you mean 10\.0\.0\.0/8\?"),
+        ({"dst_ip": "nowhere"}, r"rules\[0\]\.dst_ip: .*Write an address"),
+        ({"src_ip": "10.0.0.1", "dst_ip": "::1"}, "one address is IPv4, the other IPv6"),
+        ({"dst_port": "90-80"}, r"rules\[0\]\.dst_port: '90-80' is not a range"),
+        ({"dst_port": "http"}, "not a port or port range"),
+        ({"protocol": "icmp"}, "icmp has no ports"),
+        ({"protocol": "tpc"}, r"protocol"),
+        ({"scope": "eht0"}, r"no interface 'eht0'\. Did you mean 'eth0'\?"),
+        ({"vlan_id": 4095}, "vlan_id"),
+        ({"priority": 0}, "priority"),
+        ({"id": "a b"}, "is not a rule id"),
+        ({"action": "reject"}, "action"),
+        ({"state": ["new"]}, "state"),
+    ],
+)
+def test_a_rule_that_cannot_be_taken_names_place_and_remedy(body, text):
+    with pytest.raises(SettingsError, match=text):
+        engine_of(RULE | body)
+
+
+@pytest.mark.parametrize("ports", [80, "80", "80-80", {"start": 80, "end": 80}])
+def test_ports_are_spelled_as_in_the_reference(ports):
+    assert own(engine_of(RULE | {"dst_port": ports}))["a"].dst_port == "80"
+
+
+@pytest.mark.parametrize(
+    ("spelled", "action"), [("drop", "deny"), ("BLOCK", "deny"), ("pass", "allow"), ("Log", "log")]
+)
+def test_actions_have_aliases(spelled, action):
+    assert own(engine_of(RULE | {"action": spelled}))["a"].action == action
+
+
+def test_two_rules_of_one_id_are_refused_with_both_places():
+    with pytest.raises(
+        SettingsError, match=r"rules\[1\]\.id: 'a' is the id of firewall\.rules\[0\]"
+    ):
+        engine_of(RULE, RULE)
+
+
+def test_the_4097th_rule_of_a_family_is_refused_and_no_rule_is_cut_off():
+    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(4097)]
+    engine = engine_of(*rules[:4096], anti_lockout={"enabled": False})
+    with pytest.raises(SettingsError, match="4097 rules for IPv4; 4096 is the most"):
+        change(engine, *rules, anti_lockout={"enabled": False})
+    assert len(own(engine)) == 4096
+
+
+def test_priority_ranks_and_position_breaks_ties():
+    order = [("c", 5), ("a", 10), ("b", 5)]
+    rules = [RULE | {"id": name, "priority": priority} for name, priority in order]
+    assert list(own(engine_of(*rules))) == ["c", "b", "a"]
+
+
+def test_the_systems_rules_come_first_and_keep_the_agents_port_open():
+    around = Surroundings(api_ports=(8181,), interfaces={"eth0": 1})
+    engine = engine_of()
+    change(engine, RULE | {"priority": 1}, around=around)
+    items = engine.items("rules")
+    assert [item.system for item in items] == [True] * 4 + [False]
+    assert "8181" in {item.dst_port for item in items if item.system}
+    change(engine, around=around, anti_lockout={"interfaces": ["eth0"], "ports": [22]})
+    assert {item.scope for item in engine.items("rules")} == {"eth0"}
+
+
+def test_rules_keep_their_number_and_a_new_one_gets_a_clean_counter():
+    engine = engine_of(RULE)
+    before = change(engine, RULE, RULE | {"id": "b"}).memo["numbers"]
+    plan = change(engine, RULE | {"id": "c"}, RULE)
+    after = plan.memo["numbers"]
+    assert after["a"] == before["a"]
+    assert after["c"] not in before.values()
+    assert isinstance(plan.actions[0], MapDelete)
+    assert plan.actions[0].keys.tolist() == [after["c"]]
+
+
+def test_numbers_are_recalled_after_a_restart():
+    memo = change(engine_of(), RULE).memo
+    engine = FirewallEngine(Tools(rules=Cel()))
+    engine.recall(memo)
+    plan = change(engine, RULE)
+    assert plan.memo == memo
+    assert all(isinstance(action, Swap) for action in plan.actions)
+
+
+def test_a_plan_changes_nothing_until_it_is_committed():
+    engine = engine_of(RULE)
+    engine.plan(FirewallSettings(), {}, AROUND)
+    assert set(own(engine)) == {"a"}
+
+
+def test_mode_and_policy_are_in_the_tables_of_both_families():
+    plan = change(engine_of(), mode="enforce", default_policy="deny")
+    swaps = [action for action in plan.actions if isinstance(action, Swap)]
+    assert {swap.map for swap in swaps} == {"fw_ipv4", "fw_ipv6"}
+    for swap in swaps:
+        assert swap.value["mode"][0] == FwMode.FW_MODE_BLOCK
+        assert swap.value["default_action"][0] == 1
+
+
+def events(count, **values):
+    rows = np.zeros(count, PACKET_EVENT)
+    for name, value in values.items():
+        rows[name] = value
+    return rows
+
+
+def test_equal_events_are_one_alert_that_counts_them():
+    engine = engine_of(RULE)
+    number = change(engine, RULE).memo["numbers"]["a"]
+    rows = events(5, rule_id=number, action=1, protocol=6, flags=0x44, timestamp_ns=7)
+    rows["src_addr"][:, 0] = [1, 1, 2, 1, 2]
+    rows["src_port"] = range(5)
+    alerts = engine.feed("fw_events", rows, 0).alerts
+    assert [(alert.src_ip, alert.count) for alert in alerts] == [("0.0.0.1", 3), ("0.0.0.2", 2)]
+    assert {(a.rule_id, a.action, a.timestamp_ns) for a in alerts} == {("a", "deny", 1007)}
+
+
+def test_all_128_bits_of_an_ipv6_address_tell_events_apart():
+    rows = events(2, action=2, flags=0x01)
+    rows["src_addr"][1, 3] = 1
+    alerts = engine_of().feed("fw_events", rows, 0).alerts
+    assert [alert.src_ip for alert in alerts] == ["::", "::1"]
+
+
+def test_a_flood_of_sources_is_counted_beyond_the_alerts_it_makes():
+    engine = engine_of()
+    rows = events(2000, action=1)
+    rows["src_addr"][:, 0] = range(2000)
+    alerts = engine.feed("fw_events", rows, 0).alerts
+    assert len(alerts) == MAX_ALERTS
+    unreported = next(m.value for m in engine.metrics() if m.name == "rule_events_unreported")
+    assert unreported == 2000 - MAX_ALERTS
+
+
+def test_events_of_a_rule_that_is_gone_still_name_it_and_of_none_the_policy():
+    engine = engine_of(RULE)
+    number = change(engine, RULE).memo["numbers"]["a"]
+    change(engine)
+    rows = events(2, action=1)
+    rows["rule_id"][0] = number
+    alerts = engine.feed("fw_events", rows, 0).alerts
+    assert {alert.rule_id for alert in alerts} == {"a", DEFAULT_RULE}
+
+
+def test_hits_are_shown_with_the_rule():
+    engine = engine_of(RULE)
+    number = change(engine, RULE).memo["numbers"]["a"]
+    counts = np.zeros(16384, FW_COUNT)
+    counts[number] = (3, 180, 5)
+    engine.feed("fw_count", counts, 0)
+    item = own(engine)["a"]
+    assert (item.packets, item.bytes, item.last_hit_ns) == (3, 180, 5)
+
+
+@given(st.binary(max_size=PACKET_EVENT.itemsize * 8))
+def test_no_bytes_of_a_ring_break_it(raw):
+    rows = np.frombuffer(
+        raw[: len(raw) // PACKET_EVENT.itemsize * PACKET_EVENT.itemsize], PACKET_EVENT
+    )
+    outcome = engine_of().feed("fw_events", rows, 0)
+    assert sum(alert.count for alert in outcome.alerts) == len(rows)
+    msgspec.json.encode(list(outcome.alerts))
+
+
+_values = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.floats()
+_bodies = st.dictionaries(
+    st.sampled_from([*FirewallSettings.__struct_fields__, "id", "priority", "action", "src_ip",
+                     "dst_ip", "src_port", "dst_port", "protocol", "scope", "vlan_id"]),
+    _values | st.dictionaries(st.text(max_size=5), _values, max_size=2),
+)  # fmt: skip
+
+
+@given(_bodies)
+def test_no_rule_body_breaks_it(body):
+    try:
+        engine_of(RULE | body)
+    except SettingsError as error:
+        assert error.place
