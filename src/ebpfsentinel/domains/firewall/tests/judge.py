@@ -40,7 +40,7 @@ META = PACKET_META.itemsize
 
 
 class Verdict(NamedTuple):
-    """Return code, the metadata in front of a packet that passed, and the event if there was one."""
+    """Return code, the metadata in front of a packet that passed, and the event, if any."""
 
     code: int
     meta: np.void | None
