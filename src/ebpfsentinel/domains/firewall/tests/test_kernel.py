@@ -394,7 +394,9 @@ def test_equal_protocol_and_port_keep_the_priority(judge):
         20,
         src_ip="10.0.0.1",
         dst_ip="10.0.0.2",
-        src_port=1234, dst_port=80, protocol="tcp",
+        src_port=1234,
+        dst_port=80,
+        protocol="tcp",
     )
     judge.rules(five, low)
     assert judge.by(tcp4(dport=80)) == "deny"
