@@ -1,7 +1,8 @@
 """``make bench``: all measurements, to ``bench/results/latest.json`` and ``docs/performance.md``.
 
-``python -m bench [NAME...]`` runs only those (``firewall``, ``ring``...) and prints, writing nothing
-into the page. A measurement that cannot be made here is reported, and the exit code is 1.
+``python -m bench [NAME...]`` runs only those (``firewall``, ``ring``...) and prints,
+writing nothing into the page. A measurement that cannot be made here is reported, and the exit
+code is 1.
 """
 
 from __future__ import annotations

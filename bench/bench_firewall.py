@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import platform
 import random
 import statistics
 import struct
@@ -42,7 +43,7 @@ HOT_REPEAT = 3000
 HOT_STEP = 9
 SIZES = (16, 256, 1024, 4096)
 BITS = {4: 32, 6: 128}
-XDP_FILTER = Path("/usr/lib/x86_64-linux-gnu/bpf/xdpfilt_dny_all.o")
+XDP_FILTER = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bpf/xdpfilt_dny_all.o")
 
 
 def network(pick: random.Random, family: int) -> str:
