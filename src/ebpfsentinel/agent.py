@@ -78,7 +78,7 @@ class Agent:
         self.engines: dict[str, Engine] = {
             name: domain.engine(tools) for name, domain in self.domains.items()
         }
-        self.alerts = LiveFeed()
+        self.alerts = LiveFeed(self.store.alerts.after)
         self._fold = Fold()
         sinks = (LogSink(), self.alerts)
         self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)

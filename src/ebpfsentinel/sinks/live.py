@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ebpfsentinel.model.alert import Alert
 
-_REPLAY = 5000
 _QUEUE = 1000
+"""How far a listener may lag behind, beyond what was replayed to it."""
 
 
 class Listener:
@@ -23,11 +22,12 @@ class Listener:
         self._queue: asyncio.Queue[Alert | None] = asyncio.Queue()
         for alert in replay:
             self._queue.put_nowait(alert)
+        self._most = len(replay) + _QUEUE
         self.missed = 0
 
     def put(self, alert: Alert | None) -> None:
         """Hand over an alert, or None for the end; a listener too far behind misses it."""
-        if alert is not None and self._queue.qsize() >= _QUEUE + _REPLAY:
+        if alert is not None and self._queue.qsize() >= self._most:
             self.missed += 1
             self._feed.missed += 1
             return
@@ -48,35 +48,29 @@ class Listener:
 
 
 class LiveFeed:
-    """A sink that fans out, with the last 5,000 alerts for whoever comes back.
+    """A sink that fans out.
 
-    ``missed`` counts alerts that slow listeners lost.
+    ``after`` gives, for whoever comes back, the alerts behind the one with an id (the store keeps
+    them, so nothing is held in memory for it). ``missed`` counts alerts that slow listeners lost.
     """
 
     name = "live"
 
-    def __init__(self) -> None:
-        self._recent: deque[Alert] = deque(maxlen=_REPLAY)
+    def __init__(self, after: Callable[[str], Sequence[Alert]]) -> None:
+        self._after = after
         self._listeners: set[Listener] = set()
         self._closed = False
         self.missed = 0
 
     async def deliver(self, alerts: Sequence[Alert]) -> None:
         """Hand the alerts to every listener."""
-        self._recent.extend(alerts)
         for listener in self._listeners:
             for alert in alerts:
                 listener.put(alert)
 
     def subscribe(self, last_event_id: str | None = None) -> Listener:
-        """Alerts from now on; after ``last_event_id``, where it is still known, first."""
-        replay: list[Alert] = []
-        if last_event_id:
-            recent = list(self._recent)
-            ids = [alert.id for alert in recent]
-            if last_event_id in ids:
-                replay = recent[ids.index(last_event_id) + 1 :]
-        listener = Listener(self, replay)
+        """Alerts from now on; those after ``last_event_id``, where that is known, first."""
+        listener = Listener(self, self._after(last_event_id) if last_event_id else ())
         if self._closed:
             listener.put(None)
         else:

@@ -77,6 +77,18 @@ class Alerts:
         )
         return [_alert(body, marked) for body, marked in rows], total[0][0]
 
+    def after(self, alert_id: str, most: int = 5000) -> list[Alert]:
+        """What came after the alert, oldest first; nothing where the id is not known.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        sql = (
+            "SELECT body, false_positive FROM alerts "
+            "WHERE seq > (SELECT seq FROM alerts WHERE id = ?) ORDER BY seq LIMIT ?"
+        )
+        return [_alert(*row) for row in self._database.read(sql, (alert_id, most))]
+
     def mark_false_positive(self, alert_id: str) -> bool:
         """Mark the alert; False when there is none of this id.
 

@@ -1,0 +1,67 @@
+"""The live feed: everyone sees everything, nobody holds up anybody, and nothing is missed."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.sinks import LiveFeed
+
+
+def alert(number):
+    return Alert(
+        id=str(number),
+        timestamp_ns=number,
+        component="test",
+        severity=Severity.LOW,
+        rule_id="r",
+        action="log",
+        message="",
+    )
+
+
+def ids(listener):
+    async def collect():
+        return [found.id async for found in listener]
+
+    return asyncio.run(collect())
+
+
+def test_every_listener_sees_every_alert_until_the_feed_closes():
+    feed = LiveFeed(lambda _: [])
+    one, other = feed.subscribe(), feed.subscribe()
+    asyncio.run(feed.deliver([alert(1), alert(2)]))
+    feed.close()
+    assert ids(one) == ids(other) == ["1", "2"]
+    assert ids(feed.subscribe()) == []
+
+
+def test_who_comes_back_gets_what_was_kept_first():
+    feed = LiveFeed(lambda last: [alert(int(last) + 1)])
+    listener = feed.subscribe("7")
+    asyncio.run(feed.deliver([alert(9)]))
+    feed.close()
+    assert ids(listener) == ["8", "9"]
+
+
+def test_a_slow_listener_misses_alerts_that_are_counted_and_the_other_none():
+    feed = LiveFeed(lambda _: [])
+    slow, quick = feed.subscribe(), feed.subscribe()
+
+    async def flood():
+        for number in range(1500):
+            await feed.deliver([alert(number)])
+            await anext(quick)
+
+    asyncio.run(flood())
+    feed.close()
+    assert (slow.missed, feed.missed) == (500, 500)
+    assert len(ids(slow)) == 1000
+
+
+def test_a_listener_that_left_is_handed_nothing():
+    feed = LiveFeed(lambda _: [])
+    listener = feed.subscribe()
+    asyncio.run(listener.aclose())
+    asyncio.run(feed.deliver([alert(1)] * 2000))
+    assert feed.missed == 0
