@@ -30,7 +30,7 @@ import numpy as np
 from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.maps import RINGBUF
-from ebpfsentinel.kernel.objects import kind_of
+from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
 from ebpfsentinel.model.action import Action, Kill, MapDelete, MapReplace, MapWrite, Swap
 from ebpfsentinel.model.kernel import (
@@ -457,9 +457,7 @@ def _ladder(
     """
     refused = {name: refusals[name] for name in sections if name in refusals}
     for name, reason in refused.items():
-        card = cards.get(name)
-        stand_ins = [each.name for each in cards.values() if each.instead_of == name]
-        if not stand_ins and not (card and (card.optional or card.instead_of)):
+        if not can_do_without(name, cards, refused):
             raise KernelError(f"the kernel refused {name}: {reason}")
     for name, card in cards.items():
         waits = kind_of(sections.get(name, "")) == "tracing" and card.instead_of not in refused

@@ -175,8 +175,22 @@ class LinuxKernel:
 
     def _attach_interface(self, name: str, ifindex: int) -> None:
         links = self._root / "links" if self._keep else None
-        roots = self._roots()
-        self._places[name] = hooks.attach(name, ifindex, roots, self._mode, links)
+        mode = XdpMode.TC if self._lacks_xdp() else self._mode
+        self._places[name] = hooks.attach(name, ifindex, self._roots(), mode, links)
+
+    def _lacks_xdp(self) -> bool:
+        """Was an XDP program refused that TC has a stand-in for?
+
+        Then TC judges everywhere, since where XDP judges the stand-ins keep out.
+        """
+        return any(
+            program.card is not None
+            and program.card.instead_of in self._objects[name].refused
+            and program.kind == "tc"
+            for name in self._enabled
+            if name in self._objects
+            for program in self._objects[name].programs.values()
+        )
 
     def _roots(self) -> hooks.Roots:
         programs = self._objects[_DISPATCH].programs

@@ -142,18 +142,33 @@ def _who_was_refused() -> tuple[str, str]:
     return (names[0] if names else ""), reason
 
 
+def can_do_without(name: str, cards: Mapping[str, Program], refused: Mapping[str, str]) -> bool:
+    """May the program be missing?
+
+    If it is optional; if a stand-in of its own works; or if it is itself a stand-in, and what it
+    stands in for works or need not.
+    """
+    card = cards.get(name)
+    if card and card.optional:
+        return True
+    if any(other.instead_of == name and other.name not in refused for other in cards.values()):
+        return True
+    if card is None or not card.instead_of:
+        return False
+    first = cards.get(card.instead_of)
+    return card.instead_of not in refused or bool(first and first.optional)
+
+
 def _step_down(
     name: str, reason: str, cards: Mapping[str, Program], off: set[str], refused: dict[str, str]
 ) -> None:
     """Switch the refused program off and its stand-in on, or give up."""
-    stand_in = next((c.name for c in cards.values() if c.instead_of == name), None)
-    optional = name in cards and (cards[name].optional or bool(cards[name].instead_of))
-    if not name or name in refused or not (stand_in or optional):
+    if not name or name in refused or not can_do_without(name, cards, refused):
         tail = "\n  ".join(list(log())[-12:])
         raise KernelError(f"the kernel refused {name or 'an object'}: {reason}\n  {tail}")
     refused[name] = reason
     off.add(name)
-    off.discard(stand_in or "")
+    off -= {card.name for card in cards.values() if card.instead_of == name}
 
 
 def _collect(
