@@ -18,7 +18,7 @@ from ebpfsentinel.domains.process import DOMAIN
 from ebpfsentinel.domains.process.tests.process_records import NOW, engine, plan
 from ebpfsentinel.kernel.load import LinuxKernel
 
-ROUNDS, EXECS = 10, 400
+ROUNDS, EXECS = 30, 200
 _GATHER_S = 0.01
 
 

@@ -226,7 +226,6 @@ class Agent:
             api_ports=(agent.http_port,),
             cpus=possible_cpus(),
             boot_offset_ns=clock.boot_offset_ns(),
-            monotonic_offset_ns=clock.monotonic_offset_ns(),
         )
 
     async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:

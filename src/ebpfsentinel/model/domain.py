@@ -61,7 +61,7 @@ class Surroundings:
     ``interfaces`` maps names to slots 0..63; ``files`` holds the bytes of the files that the
     card's ``files`` asked for, by path; ``own_pid`` is the agent, ``api_ports`` its listeners.
     ``cpus`` is the number of possible CPUs. ``boot_offset_ns`` added to a boot-clock time gives
-    wall time, ``monotonic_offset_ns`` does so for coarse monotonic times.
+    wall time.
     """
 
     interfaces: Mapping[str, int] = field(default_factory=dict)
@@ -70,7 +70,6 @@ class Surroundings:
     api_ports: tuple[int, ...] = ()
     cpus: int = 1
     boot_offset_ns: int = 0
-    monotonic_offset_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

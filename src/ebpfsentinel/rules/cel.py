@@ -1,4 +1,4 @@
-"""CEL conditions (https://github.com/google/cel-spec) compiled to columnar evaluation.
+"""CEL conditions (the language definition of google/cel-spec) compiled to columnar evaluation.
 
 Google's C++ implementation parses, checks types and, for what the columnar form cannot say,
 evaluates; nothing of the language is written anew here. What it evaluates, once per distinct

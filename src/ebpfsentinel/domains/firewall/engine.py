@@ -55,7 +55,6 @@ class RuleSet:
     rules: tuple[CheckedRule, ...]
     numbers: dict[str, int]
     names: dict[int, str]
-    monotonic_offset_ns: int = 0
     boot_offset_ns: int = 0
 
 
@@ -65,6 +64,8 @@ class FirewallEngine:
     def __init__(self, tools: Tools) -> None:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
+        self._last_hits_ns = np.zeros(_NUMBERS, np.int64)
+        self._polled = False
         self._unreported = 0
 
     def recall(self, memo: Mapping[str, Any]) -> None:
@@ -88,8 +89,7 @@ class FirewallEngine:
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
-        clocks = (around.monotonic_offset_ns, around.boot_offset_ns)
-        state = RuleSet(settings, tuple(rules), numbers, names, *clocks)
+        state = RuleSet(settings, tuple(rules), numbers, names, around.boot_offset_ns)
         swaps = tuple(self._swap(state, family, around) for family in _MAPS)
         forget = MapDelete("fw_count", np.array(fresh, np.uint32))
         return Plan(state, (forget, *swaps) if fresh else swaps, {"numbers": numbers})
@@ -137,16 +137,23 @@ class FirewallEngine:
         """From now on ``plan`` is in force."""
         for number in set(plan.state.numbers.values()) - set(self._set.numbers.values()):
             self._counts[number] = 0
+            self._last_hits_ns[number] = 0
         self._set = plan.state
 
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""
         if source == "fw_count":
-            self._counts = rows.copy()
+            self._take_counts(rows, now_ns)
             return Outcome()
         alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
         self._unreported += unreported
         return Outcome(alerts)
+
+    def _take_counts(self, counts: NDArray[Any], now_ns: int) -> None:
+        """Counters that rose were hit since the last look; what the first look finds may be old."""
+        if self._polled:
+            self._last_hits_ns[counts["packets"] > self._counts["packets"]] = now_ns
+        self._counts, self._polled = counts.copy(), True
 
     def _name(self, number: int) -> str:
         return self._set.names.get(number, f"rule-{number}") if number else DEFAULT_RULE
@@ -161,8 +168,8 @@ class FirewallEngine:
 
     def _view(self, found: CheckedRule) -> FirewallRuleView:
         rule = found.rule
-        hits = self._counts[self._set.numbers[rule.id]]
-        last = int(hits["last_hit_ns"])
+        number = self._set.numbers[rule.id]
+        hits = self._counts[number]
         return FirewallRuleView(
             id=rule.id,
             priority=0 if found.origin == "system" else rule.priority,
@@ -179,7 +186,7 @@ class FirewallEngine:
             origin=found.origin,
             packets=int(hits["packets"]),
             bytes=int(hits["bytes"]),
-            last_hit_ns=last + self._set.monotonic_offset_ns if last else None,
+            last_hit_ns=int(self._last_hits_ns[number]) or None,
         )
 
     def status(self) -> dict[str, Any]:

@@ -100,11 +100,10 @@ INTERFACE_COUNT = _record(
 )
 
 FW_COUNT = _record(
-    24,
+    16,
     (
         ("packets", "<u8", 0),
         ("bytes", "<u8", 8),
-        ("last_hit_ns", "<u8", 16),
     ),
 )
 

@@ -201,7 +201,6 @@ static __always_inline void count_hit(__u32 rule_id, __u32 bytes)
 		return;
 	count->packets++;
 	count->bytes += bytes;
-	count->last_hit_ns = bpf_ktime_get_coarse_ns();
 }
 
 static __always_inline void report(const struct packet *packet)

@@ -91,7 +91,8 @@ class FirewallRule(Section):
 class FirewallRuleView(msgspec.Struct, kw_only=True):
     """A rule as it is in force: ports as text, its origin, and how often it decided.
 
-    ``last_hit_ns`` is wall time, nanoseconds since the Unix epoch, or None.
+    ``last_hit_ns`` is wall time, nanoseconds since the Unix epoch, at most a second late; None
+    where this agent has seen no hit.
     """
 
     id: str

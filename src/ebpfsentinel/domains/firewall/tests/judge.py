@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -104,5 +105,5 @@ class Judge:
 
     def hits(self) -> dict[str, tuple[int, int]]:
         """Packets and bytes by rule, through the engine's view."""
-        self.engine.feed("fw_count", self.kernel.total("fw_count"), 0)
+        self.engine.feed("fw_count", self.kernel.total("fw_count"), time.time_ns())
         return {view.id: (view.packets, view.bytes) for view in self.engine.items("rules")}

@@ -192,10 +192,21 @@ def test_hits_are_shown_with_the_rule():
     engine = engine_of(RULE)
     number = change(engine, RULE).memo["numbers"]["a"]
     counts = np.zeros(16384, FW_COUNT)
-    counts[number] = (3, 180, 5)
-    engine.feed("fw_count", counts, 0)
+    engine.feed("fw_count", counts, 4)
+    counts[number] = (3, 180)
+    engine.feed("fw_count", counts, 5)
+    engine.feed("fw_count", counts, 6)
     item = own(engine)["a"]
     assert (item.packets, item.bytes, item.last_hit_ns) == (3, 180, 5)
+
+
+def test_hits_of_an_earlier_agent_have_no_time():
+    engine = engine_of(RULE)
+    number = change(engine, RULE).memo["numbers"]["a"]
+    counts = np.zeros(16384, FW_COUNT)
+    counts[number] = (3, 180)
+    engine.feed("fw_count", counts, 5)
+    assert (own(engine)["a"].packets, own(engine)["a"].last_hit_ns) == (3, None)
 
 
 @given(st.binary(max_size=PACKET_EVENT.itemsize * 8))

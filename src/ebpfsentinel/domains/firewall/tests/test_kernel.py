@@ -357,8 +357,7 @@ def test_counters_are_exact_on_every_cpu(judge):
     }
     last = {view.id: view.last_hit_ns for view in judge.engine.items("rules")}
     assert last["never"] is None
-    offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    assert start - 50_000_000 <= last["r"] + offset <= time.time_ns()
+    assert start <= last["r"] <= time.time_ns()
 
 
 def test_counters_survive_a_reload_and_a_renumbering(judge):
