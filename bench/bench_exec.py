@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 
+from ebpfsentinel.agent import GATHER_S
 from ebpfsentinel.domains.process import DOMAIN
 from ebpfsentinel.domains.process.tests.process_records import NOW, engine, plan
 from ebpfsentinel.kernel.load import LinuxKernel
 
 ROUNDS, EXECS = 30, 200
-_GATHER_S = 0.01
 
 
 def watch() -> None:
@@ -41,7 +41,7 @@ def watch() -> None:
             kernel.load([DOMAIN] if word == "on" else [])
             kernel.attach([])
             os.write(1, b"done\n")
-        time.sleep(_GATHER_S)
+        time.sleep(GATHER_S)
         for ring in rings:
             rows = kernel.drain(ring)
             if len(rows):

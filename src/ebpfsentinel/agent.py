@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COALESCE_S = 0.01
-"""How long records may gather after the first: one wake-up for many."""
+GATHER_S, GATHER_BUSY_S, BUSY_RECORDS = 0.05, 0.005, 2000
+"""How long records may gather after the first, so that one wake-up serves many; and how long when
+the last time brought so many that a ring might fill."""
 _TICK_S = 1.0
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
@@ -180,13 +181,14 @@ class Agent:
     async def _drain(self) -> None:
         """Sleep until a ring has records, let some gather, then take them all."""
         loop = asyncio.get_running_loop()
+        records = 0
         while True:
             self._listen(loop, on=True)
             await self._woken.wait()
             self._listen(loop, on=False)
             self._woken.clear()
-            await asyncio.sleep(_COALESCE_S)
-            await self.flow.step()
+            await asyncio.sleep(GATHER_S if records < BUSY_RECORDS else GATHER_BUSY_S)
+            records = await self.flow.step()
 
     async def _tick(self) -> None:
         ticks = 0
