@@ -217,3 +217,19 @@ def test_a_fault_in_one_engine_blinds_no_other(
     assert samples["alerts", "firewall", "medium"] == 1
     assert "domain process failed on 3 records of execs" in caplog.text
     asyncio.run(agent.stop())
+
+
+def test_events_keep_their_time_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebpfsentinel.kernel import clock  # noqa: PLC0415
+    from ebpfsentinel.store import AlertQuery  # noqa: PLC0415
+
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    monkeypatch.setattr(clock, "boot_offset_ns", lambda: 5_000_000_000)
+    agent._follow_clock()
+    agent.kernel.put("fw_events", event(agent, action=1, timestamp_ns=7))  # type: ignore[attr-defined]
+    asyncio.run(agent.flow.step())
+    alerts, _ = agent.store.alerts.query(AlertQuery())
+    assert alerts[0].timestamp_ns == 5_000_000_007
+    asyncio.run(agent.stop())

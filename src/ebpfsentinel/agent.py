@@ -18,7 +18,7 @@ from ebpfsentinel.alerts import Fold
 from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.changes import Changes, is_enabled
 from ebpfsentinel.config import load
-from ebpfsentinel.flow import Flow
+from ebpfsentinel.flow import DROPPED, Flow
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import possible_cpus
@@ -30,7 +30,7 @@ from ebpfsentinel.sinks import LiveFeed, LogSink, configure
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import msgspec
 
@@ -88,6 +88,7 @@ class Agent:
         )
         self._reloads = {"success": 0, "failure": 0}
         self._woken = asyncio.Event()
+        self._boot_offset_ns = clock.boot_offset_ns()
 
     @property
     def settings(self) -> CoreSettings:
@@ -195,6 +196,7 @@ class Agent:
         while True:
             await asyncio.sleep(_TICK_S)
             ticks += 1
+            self._follow_clock()
             for name in self.domains:
                 self.refresh(name)
             await self.flow.tick()
@@ -204,6 +206,20 @@ class Agent:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
                 self.kernel.measure(on=False)
+
+    def _follow_clock(self) -> None:
+        """The wall clock was set: plan anew, so that engines place boot times right again."""
+        offset_ns = clock.boot_offset_ns()
+        if abs(offset_ns - self._boot_offset_ns) < SECOND_NS:
+            return
+        logger.warning(
+            "the clock was set by %.1f s", (offset_ns - self._boot_offset_ns) / SECOND_NS
+        )
+        self._boot_offset_ns = offset_ns
+        try:
+            self._changes.apply(self.settings, list(self.domains))
+        except (SettingsError, KernelError) as error:
+            logger.warning("times of events are off by that much: %s", error)
 
     def _links_changed(self, links: Any) -> None:
         """An interface came, went or was renamed: attach to what is there now."""
@@ -227,7 +243,7 @@ class Agent:
             own_pid=os.getpid(),
             api_ports=(agent.http_port,),
             cpus=possible_cpus(),
-            boot_offset_ns=clock.boot_offset_ns(),
+            boot_offset_ns=self._boot_offset_ns,
         )
 
     async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
@@ -342,28 +358,15 @@ class Agent:
     def metrics(self) -> Sequence[Metric]:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
         found = [metric for engine in self.engines.values() for metric in engine.metrics()]
-        found += self._counters()
-        text = "Time an engine took for a batch"
-        for name, durations in self.flow.durations.items():
-            labels = {"domain": name}
-            found.append(durations.metric("processing_duration_seconds", text, labels))
+        found += self.flow.metrics()
+        missed = {"reason": "slow_listener"}
+        found.append(Metric("alerts_dropped", "counter", DROPPED, missed, self.alerts.missed))
+        for status, count in self._reloads.items():
+            labels = {"status": status}
+            found.append(
+                Metric("config_reloads", "counter", "Reloads of the configuration", labels, count)
+            )
         return found
-
-    def _counters(self) -> Iterator[Metric]:
-        for (component, severity), count in self._fold.passed.items():
-            labels = {"component": component, "severity": severity}
-            yield Metric("alerts", "counter", "Alerts raised", labels, count)
-        drops = self._fold.dropped | {"slow_listener": self.alerts.missed}
-        flow = self.flow
-        for name, text, label, counts in (
-            ("alerts_dropped", "Alerts that went no further", "reason", drops),
-            ("alerts_undelivered", "Alerts a sink did not take", "sink", flow.undelivered),
-            ("config_reloads", "Reloads of the configuration", "status", self._reloads),
-            ("actions_refused", "Actions the kernel refused", "action", flow.refused),
-            ("events_unjudged", "Records an engine failed on", "domain", flow.unjudged),
-        ):
-            for value, count in counts.items():
-                yield Metric(name, "counter", text, {label: value}, count)
 
 
 def _open_store(settings: CoreSettings) -> Store:

@@ -10,12 +10,12 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from ebpfsentinel.model.domain import Outcome
+from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ebpfsentinel.alerts import Fold
     from ebpfsentinel.model.alert import Alert
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ebpfsentinel.store import Store
 
 logger = logging.getLogger(__name__)
+
+DROPPED = "Alerts that went no further"
 
 
 class Flow:
@@ -131,3 +133,20 @@ class Flow:
             except KernelError as error:
                 self.refused[type(action).__name__] += 1
                 logger.warning("an action could not be carried out: %s", error)
+
+    def metrics(self) -> Iterator[Metric]:
+        """What passed, what went no further and why, and how long engines took."""
+        for (component, severity), count in self._fold.passed.items():
+            labels = {"component": component, "severity": severity}
+            yield Metric("alerts", "counter", "Alerts raised", labels, count)
+        for name, text, label, counts in (
+            ("alerts_dropped", DROPPED, "reason", self._fold.dropped),
+            ("alerts_undelivered", "Alerts a sink did not take", "sink", self.undelivered),
+            ("actions_refused", "Actions the kernel refused", "action", self.refused),
+            ("events_unjudged", "Records an engine failed on", "domain", self.unjudged),
+        ):
+            for value, count in counts.items():
+                yield Metric(name, "counter", text, {label: value}, count)
+        text = "Time an engine took for a batch"
+        for domain, durations in self.durations.items():
+            yield durations.metric("processing_duration_seconds", text, {"domain": domain})
