@@ -54,23 +54,26 @@ def table(
 ) -> str:
     """Rows under headings, within the terminal's width (80 where there is none).
 
-    The widest columns are cut first, with an ellipsis; those named in ``whole`` never.
+    Where it is tight, columns move together; then the widest are cut first, with an ellipsis, and
+    those named in ``whole`` never.
     """
     cells = [[cell(value) for value in row] for row in rows]
     widths = [
         max(len(heading), *(len(row[at]) for row in cells), 0)
         for at, heading in enumerate(headings)
     ]
-    _shrink(widths, headings, whole)
-    return "\n".join(_line(row, widths) for row in [list(headings), *cells])
+    room = _terminal_width()
+    gap = _GAP if sum(widths) + _GAP * (len(widths) - 1) <= room else 1
+    _shrink(widths, headings, whole, room - gap * (len(widths) - 1))
+    return "\n".join(_line(row, widths, gap) for row in [list(headings), *cells])
 
 
-def _shrink(widths: list[int], headings: Sequence[str], whole: Sequence[str]) -> None:
+def _shrink(widths: list[int], headings: Sequence[str], whole: Sequence[str], room: int) -> None:
     least = [
         width if heading in whole else min(width, max(len(heading), _NARROWEST))
         for width, heading in zip(widths, headings, strict=True)
     ]
-    over = sum(widths) + _GAP * (len(widths) - 1) - _terminal_width()
+    over = sum(widths) - room
     while over > 0:
         slack = [width - floor for width, floor in zip(widths, least, strict=True)]
         if not any(slack):
@@ -84,12 +87,12 @@ def _terminal_width() -> int:
     return max(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], gap: int) -> str:
     padded = [
         (text if len(text) <= width else text[: width - 1] + "…").ljust(width)
         for text, width in zip(cells, widths, strict=True)
     ]
-    return (" " * _GAP).join(padded).rstrip()
+    return (" " * gap).join(padded).rstrip()
 
 
 def pairs(values: Mapping[str, Any]) -> str:
