@@ -241,7 +241,7 @@ def test_failed_execs_with_error_and_path(watch, tmp_path):
         (errno.ENOENT, b"/nonexistent/x", -100),
         (errno.EACCES, str(plain).encode(), -100),
     ]
-    assert watch.counts()["exec_failed"] - before["exec_failed"] == 2
+    assert watch.counts()["exec_failed"] - before["exec_failed"] >= 2
 
 
 def test_execveat_failing_and_succeeding(watch):
