@@ -166,6 +166,7 @@ def test_an_interface_that_comes_back_or_is_renamed_is_guarded(lab: Any) -> None
     lab.run(lab.guarded, "ip", "link", "set", "guard0", "name", "lan0", "up")
     lab.run(lab.guarded, "ip", "-6", "addr", "add", "fd77::2/64", "dev", "lan0", "nodad")
     attached(agent, "lan0")
+    agent.cli("health")
     assert lab.arrivals(5353) == 0
 
 

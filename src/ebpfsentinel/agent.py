@@ -136,7 +136,7 @@ class Agent:
 
     def _check_attached(self) -> None:
         """Ready means: every interface that was asked for has our programs."""
-        attached = {place.interface for place in self.kernel.attachments()}
+        attached = {place.asked or place.interface for place in self.kernel.attachments()}
         hooked = any(
             p.hook.startswith(("xdp", "tc")) and p.domain in self.engines
             for p in self.kernel.programs()

@@ -48,11 +48,12 @@ class Place:
     ifindex: int
     how: str
     reason: str = ""
+    asked: str = ""
     hooks: dict[str, Hook] = field(default_factory=dict)
 
     def attachment(self) -> Attachment:
         """As the contract shows it."""
-        return Attachment(self.name, self.ifindex, self.how, self.reason)
+        return Attachment(self.name, self.ifindex, self.how, self.reason, self.asked)
 
 
 @dataclass(frozen=True, slots=True)

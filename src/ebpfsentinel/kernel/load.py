@@ -205,7 +205,7 @@ class LinuxKernel:
                 hooks.leave(self._places.pop(asked), keep=False)
             elif name_of[place.ifindex] != place.name:
                 place.name = name_of[place.ifindex]
-                place.reason = f"renamed from {asked}"
+                place.asked, place.reason = asked, f"renamed from {asked}"
 
     def _write_interfaces(self) -> None:
         """Tell the programs which slot an interface has, and whether XDP judges there."""

@@ -64,12 +64,16 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A hook on an interface: ``how`` is ``native``, ``generic`` or ``tc``."""
+    """A hook on an interface: ``how`` is ``native``, ``generic`` or ``tc``.
+
+    ``asked`` is the name it was asked for by, where it has been renamed since.
+    """
 
     interface: str
     ifindex: int
     how: str
     reason: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
