@@ -181,10 +181,9 @@ def attached(agent: Any, name: str | None) -> None:
 def flood(lab: Any, port: int, count: int) -> None:
     """``count`` datagrams to ``port``, as fast as a socket takes them."""
     with lab.inside(lab.sender), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect(("10.77.0.2", port))
         for _ in range(count):
             with contextlib.suppress(OSError):  # what ICMP or a vanished device says
-                sender.send(b"flood")
+                sender.sendto(b"flood", ("10.77.0.2", port))
 
 
 def ledger_of(agent: Any, ring: str) -> dict[str, Any]:
