@@ -233,3 +233,20 @@ def test_events_keep_their_time_when_the_clock_is_set(
     alerts, _ = agent.store.alerts.query(AlertQuery())
     assert alerts[0].timestamp_ns == 5_000_000_007
     asyncio.run(agent.stop())
+
+
+def test_many_stored_items_are_taken_back_in_one_plan_not_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = start(tmp_path)
+    for number in range(5):
+        asyncio.run(agent.add("firewall", "rules", rule_of(RULE | {"id": f"r{number}"}), "test"))
+    asyncio.run(agent.stop())
+    agent = Agent(write(tmp_path), {}, CARDS, FakeKernel(interfaces=["eth0"]))
+    engine, plans = agent.engines["firewall"], []
+    plan = engine.plan
+    monkeypatch.setattr(engine, "plan", lambda *given: plans.append(given) or plan(*given))
+    run(agent)
+    assert ids(agent) == {f"r{number}" for number in range(5)}
+    assert len(plans) == 2
+    asyncio.run(agent.stop())

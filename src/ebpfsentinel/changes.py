@@ -86,8 +86,29 @@ class Changes:
         return {name: self._plan(name, settings, self._runtime[name]) for name in self._domains}
 
     def _restore(self, name: str, collection: str, item: type[Any], settings: CoreSettings) -> None:
-        kept = self._runtime[name].setdefault(collection, [])
+        """Take back stored items: all in one plan; one by one only where that is refused."""
+        runtime = self._runtime[name]
+        kept = runtime.setdefault(collection, [])
         stored = self._store.items.query(name, collection)
+        if not stored:
+            return
+        try:
+            found = [convert(body, item, f"stored {collection}") for body in stored]
+            self._plan(name, settings, runtime | {collection: found})
+        except SettingsError:
+            self._restore_singly(name, collection, item, settings, stored)
+        else:
+            kept += found
+
+    def _restore_singly(
+        self,
+        name: str,
+        collection: str,
+        item: type[Any],
+        settings: CoreSettings,
+        stored: Sequence[Any],
+    ) -> None:
+        kept = self._runtime[name][collection]
         for body in stored:
             try:
                 found = convert(body, item, f"stored {collection}")

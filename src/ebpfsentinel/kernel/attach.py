@@ -94,19 +94,9 @@ def attach(name: str, ifindex: int, roots: Roots, mode: XdpMode, pins: Path | No
     return place
 
 
-def update(place: Place, roots: Roots) -> None:
-    """Let a place run other root programs, without a gap."""
-    for kind, program in (("xdp", roots.xdp), ("tc", roots.tc)):
-        hook = place.hooks.get(kind)
-        if hook and hook.fd >= 0:
-            check(
-                lib().bpf_link_update(hook.fd, program, ffi.NULL), f"{place.name}: updating {kind}"
-            )
-
-
 def leave(place: Place, *, keep: bool) -> None:
     """Detach from one interface, or leave what is pinned in force."""
-    for kind, hook in place.hooks.items():
+    for hook in place.hooks.values():
         if hook.fd < 0:
             with contextlib.suppress(KernelError):
                 _detach_clsact(place.ifindex)
@@ -114,7 +104,6 @@ def leave(place: Place, *, keep: bool) -> None:
         if not keep and hook.pin is not None:
             hook.pin.unlink(missing_ok=True)
         os.close(hook.fd)
-        place.hooks[kind] = Hook(-1)
     place.hooks.clear()
 
 
