@@ -150,13 +150,17 @@ class Changes:
         if self._settings is None:
             return
         for name in names:
-            plan = self._plan(name, self._settings, self._runtime[name])
+            plan = self._plan(name, self._settings, self._runtime[name], anew=True)
             self._kernel.apply(plan.actions)
+            self._commit(name, plan)
 
-    def _plan(self, name: str, settings: CoreSettings, runtime: Runtime) -> Plan:
+    def _plan(
+        self, name: str, settings: CoreSettings, runtime: Runtime, *, anew: bool = False
+    ) -> Plan:
         section = getattr(settings, name)
         paths = self._domains[name].files(section)
-        around = replace(self._surroundings(), files={path: _read(path, name) for path in paths})
+        files = {path: _read(path, name) for path in paths}
+        around = replace(self._surroundings(), files=files, anew=anew)
         return self._engines[name].plan(section, runtime, around)
 
     def _commit(self, name: str, plan: Plan) -> None:

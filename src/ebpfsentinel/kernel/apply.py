@@ -6,13 +6,17 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap
+import numpy as np
+
+from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action
@@ -37,8 +41,56 @@ def apply_actions(actions: Sequence[Action], maps: Mapping[str, Map]) -> None:
                 maps[action.map].replace(action.keys, action.values)
             case Swap():
                 maps[action.map].swap(action.slot, action.value)
+            case Switch():
+                switch(action, maps[action.map], maps[action.head_map])
             case Kill():
                 kill(action.pid, action.start_ns)
+
+
+class MapOfMaps(Protocol):
+    """What :func:`switch` wants of a map-in-map, the kernel's or the fake's."""
+
+    @property
+    def name(self) -> str:
+        """The map's."""
+
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """The value behind a slot."""
+
+    def swap(self, slot: int, value: NDArray[Any]) -> None:
+        """Put a value behind a slot."""
+
+    def empty(self, slot: int) -> None:
+        """Leave nothing behind a slot."""
+
+
+def switch(action: Switch, places: MapOfMaps, head: MapOfMaps) -> None:
+    """Carry out a :class:`~ebpfsentinel.model.action.Switch`.
+
+    Raises:
+        KernelError: refused, or a kept place holds something else; what was in force still is.
+    """
+    value = np.array(action.head).reshape(1)
+    before = head.behind(0, value.dtype)
+    if before is None:
+        before = np.zeros(1, value.dtype)
+    for place, serial in action.kept.items():
+        if before["serial"][0, place] != serial:
+            raise KernelError(f"map {places.name}: place {place} is not what the plan thinks")
+    current = int(before["current"][0])
+    for place, content in action.places.items():
+        current ^= 1 << place
+        places.swap(_slot(place, current), content)
+    value["current"] = current
+    head.swap(0, value)
+    for place in range(value["serial"].shape[1]):
+        places.empty(_slot(place, ~current))
+        if place not in action.places and place not in action.kept:
+            places.empty(_slot(place, current))
+
+
+def _slot(place: int, current: int) -> int:
+    return 2 * place + (current >> place & 1)
 
 
 def started_ns(pid: int) -> int | None:

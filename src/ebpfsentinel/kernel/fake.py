@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ebpfsentinel.kernel.apply import switch
 from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
-from ebpfsentinel.model.action import Action, Kill, MapDelete, MapReplace, MapWrite, Swap
+from ebpfsentinel.model.action import Action, Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.kernel import (
     Attachment,
     InterfaceCounters,
@@ -276,6 +277,8 @@ class FakeKernel:
                     self._maps[action.map].replace(action.keys, action.values)
                 case Swap():
                     self._maps[action.map].swap(action.slot, action.value)
+                case Switch():
+                    switch(action, self._maps[action.map], self._maps[action.head_map])
                 case Kill():
                     self._kill(action)
 

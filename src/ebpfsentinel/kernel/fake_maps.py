@@ -113,6 +113,14 @@ class FakeMap:
         """Refused: only a map of maps has generations."""
         raise KernelError(f"map {self.name} is no map of maps")
 
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """Refused, as :meth:`swap`."""
+        raise KernelError(f"map {self.name} is no map of maps: nothing of {value} at {slot}")
+
+    def empty(self, slot: int) -> None:
+        """Refused, as :meth:`swap`."""
+        raise KernelError(f"map {self.name} is no map of maps: it has no slot {slot}")
+
     def total(self) -> NDArray[Any]:
         """Values summed over CPUs, shape ``(entries,)``; fields ``last_*`` take the maximum."""
         _, values = self.read()
@@ -193,6 +201,15 @@ class FakeMapOfMaps(FakeMap):
             )
         self.generations[slot] = np.frombuffer(value.tobytes(), wanted)
         self.swaps += 1
+
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """What was put behind the slot; None: nothing."""
+        found = self.generations.get(slot)
+        return None if found is None else found.view(value).copy()
+
+    def empty(self, slot: int) -> None:
+        """Leave nothing behind the slot."""
+        self.generations.pop(slot, None)
 
     def write(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
         """Refused: what is behind a slot changes by :meth:`swap` only."""

@@ -83,6 +83,7 @@ int bpf_map_create(int type, const char *name, uint32_t key_bytes, uint32_t valu
                    uint32_t max_entries, const struct opts_map *opts);
 int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
 int bpf_map_lookup_elem(int fd, const void *key, void *value);
+int bpf_map_get_fd_by_id(uint32_t id);
 int bpf_map_delete_elem(int fd, const void *key);
 int bpf_map_get_next_key(int fd, const void *key, void *next_key);
 int bpf_map_update_batch(int fd, const void *keys, const void *values, uint32_t *count,

@@ -205,6 +205,27 @@ class Map:
         finally:
             os.close(fd)
 
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
+        key, identity = np.array([slot], np.uint32), np.zeros(1, np.uint32)
+        if lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(identity)):
+            return None
+        fd = check(lib().bpf_map_get_fd_by_id(int(identity[0])), f"map {self.name}: slot {slot}")
+        try:
+            zero, found = np.zeros(1, np.uint32), np.zeros(1, value)
+            result = lib().bpf_map_lookup_elem(fd, pointer(zero), pointer(found))
+            check(result, f"map {self.name}: reading slot {slot}")
+        finally:
+            os.close(fd)
+        return found
+
+    def empty(self, slot: int) -> None:
+        """Leave nothing behind the slot of a map-in-map."""
+        key = np.array([slot], np.uint32)
+        result = lib().bpf_map_delete_elem(self.fd, pointer(key))
+        if result not in (0, -errno.ENOENT):
+            check(result, f"map {self.name}: emptying slot {slot}")
+
     def _new_inner(self) -> int:
         inner = self.inner
         assert inner is not None  # noqa: S101 (checked by swap)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -53,6 +55,26 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """Put new values behind several places of a map-in-map in force at one moment.
+
+    Place ``p`` of ``map`` has the slots ``2 p`` and ``2 p + 1``; bit ``p`` of the field ``current``
+    of the head says which of them programs use. The head is a value behind slot 0 of the map-in-map
+    ``head_map``. The values of ``places`` go into the slots not in use; then ``head``, with its
+    ``current`` set right, is swapped in by one pointer; then what is no longer used is emptied.
+
+    ``kept`` maps places that stay as they are to their ``serial`` in the head; raises on
+    application, before anything is in force, where the head has another one.
+    """
+
+    map: str
+    places: Mapping[int, NDArray[Any]]
+    kept: Mapping[int, int]
+    head_map: str
+    head: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Send SIGKILL to the process that has ``pid`` and started at ``start_ns`` (boot clock).
 
@@ -63,4 +85,4 @@ class Kill:
     start_ns: int
 
 
-Action = MapWrite | MapDelete | MapReplace | Swap | Kill
+Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Kill

@@ -45,6 +45,11 @@ class Collection:
     audit trail. ``item`` is a msgspec Struct (what POST takes); ``key`` its identifying field;
     ``singular`` the word in messages and error codes (``rule`` -> ``RULE_NOT_FOUND``).
     ``columns`` are the CLI table's ``(heading, field)`` pairs.
+
+    Items that ``lapse`` have the fields ``ttl`` (seconds, or text such as ``10m``) and
+    ``expires_at`` (RFC 3339): when an item is added, its ``ttl`` becomes an ``expires_at``; when
+    that has come, the item is taken out of force and out of the store. The engine's tables must let
+    it lapse in the kernel all the same, since the agent may be dead by then.
     """
 
     name: str
@@ -52,16 +57,22 @@ class Collection:
     key: str = "id"
     singular: str = "rule"
     columns: tuple[tuple[str, str], ...] = ()
+    lapse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What an engine may know of the machine when it plans, handed in as plain values.
 
-    ``interfaces`` maps names to slots 0..63; ``files`` holds the bytes of the files that the
-    card's ``files`` asked for, by path; ``own_pid`` is the agent, ``api_ports`` its listeners.
-    ``cpus`` is the number of possible CPUs. ``boot_offset_ns`` added to a boot-clock time gives
-    wall time.
+    ``interfaces`` maps names to slots 0..63, ``namespaces`` a network namespace to the interfaces
+    whose peers are in it; ``files`` holds the bytes of the files that the card's ``files`` asked
+    for, by path; ``addresses`` what the names resolve to that its ``hosts`` asked for, without
+    those that have not been resolved yet. ``own_pid`` is the agent, ``api_ports`` its listeners.
+    ``cpus`` is the number of possible CPUs. ``now_ns`` is wall time, ``boot_offset_ns`` added to a
+    boot-clock time gives wall time, and ``utc_offset_s`` added to that gives local time.
+
+    ``anew``: what is in force may not be what was committed last; plan all of it, not only what
+    differs.
     """
 
     interfaces: Mapping[str, int] = field(default_factory=dict)
@@ -70,6 +81,11 @@ class Surroundings:
     api_ports: tuple[int, ...] = ()
     cpus: int = 1
     boot_offset_ns: int = 0
+    namespaces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    now_ns: int = 0
+    utc_offset_s: int = 0
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +93,14 @@ class Plan:
     """A change worked out whole, before anything is touched.
 
     ``state`` is the engine's business; ``actions`` bring the kernel to it; ``memo`` (JSON-able) is
-    kept by the store and handed back to :meth:`Engine.recall` at the next start.
+    kept by the store and handed back to :meth:`Engine.recall` at the next start. ``until_ns`` (wall
+    time): plan again by then, because what depends on the time was worked out no further.
     """
 
     state: Any
     actions: tuple[Action, ...] = ()
     memo: dict[str, Any] | None = None
+    until_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +182,8 @@ class Domain:
     ``name`` is also its settings section and API path. ``object`` is the path of its BPF object
     inside the folder, its maps and rings are found there. ``polled`` maps are summed over CPUs and
     fed to the engine like a ring, about once a second and before a view. ``files`` names the files
-    that the settings refer to. ``routes`` and ``commands`` name the functions
+    that the settings refer to, ``hosts`` the DNS names, which are resolved again when their TTL
+    is over. ``routes`` and ``commands`` name the functions
     (``module:attribute``, imported only when used) that give extra Litestar handlers and click
     commands.
     """
@@ -178,5 +197,6 @@ class Domain:
     polled: tuple[str, ...] = ()
     collections: tuple[Collection, ...] = ()
     files: Callable[[Any], Sequence[str]] = lambda _settings: ()
+    hosts: Callable[[Any], Sequence[str]] = lambda _settings: ()
     routes: str = ""
     commands: str = ""

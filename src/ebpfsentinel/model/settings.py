@@ -9,11 +9,17 @@ from.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import difflib
 import enum
 import ipaddress
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class SettingsError(ValueError):
@@ -63,6 +69,15 @@ class Mode(Spelling):
         return {"monitor": "alert", "observe": "alert", "enforce": "block"}
 
 
+def nearest(word: str, known: Iterable[str], introduction: str) -> str:
+    """The remedy for a word that is not known: the one most like it, or all there are."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, 1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"{introduction}: {', '.join(words) or 'none'}."
+
+
 RULE_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
@@ -99,3 +114,39 @@ def parse_ports(place: str, value: int | str | dict[str, int]) -> tuple[int, int
     if not 0 <= low <= high <= 0xFFFF:
         raise SettingsError(place, f"{value!r} is not a range within 0-65535", remedy)
     return low, high
+
+
+_DURATION = re.compile(r"(\d{1,9})\s*([smhdw]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(place: str, value: int | str) -> int:
+    """``90``, ``"90s"``, ``"10m"``, ``"2h"``, ``"7d"`` or ``"1w"`` to seconds, at least one."""
+    found = _DURATION.fullmatch(str(value).strip().lower())
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not seconds:
+        raise SettingsError(
+            place,
+            f"{value!r} is not a duration",
+            "Write seconds, or a number with s, m, h, d or w.",
+        )
+    return seconds
+
+
+def parse_moment(place: str, text: str) -> int:
+    """An RFC 3339 time with its offset to wall time, nanoseconds since the Unix epoch."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise SettingsError(
+            place, f"{text!r} is not a time", "Write one such as 2030-01-31T12:00:00Z."
+        )
+    return round(found.timestamp()) * 1_000_000_000
+
+
+def moment_text(wall_ns: int) -> str:
+    """Wall time as RFC 3339, in UTC, to the second."""
+    found = dt.datetime.fromtimestamp(wall_ns // 1_000_000_000, dt.UTC)
+    return found.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,12 +1,13 @@
 """The firewall: ranked rules over packet headers, judged in the kernel at constant cost."""
 
 from ebpfsentinel.domains.firewall.engine import FirewallEngine
+from ebpfsentinel.domains.firewall.groups import files_of, hosts_of
 from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
 from ebpfsentinel.model.domain import Collection, Domain, Program
 
 DOMAIN = Domain(
     name="firewall",
-    summary="Drops, lets through or logs packets by the first of up to 4,096 rules that matches.",
+    summary="Drops, lets through or logs packets by the first of up to 16,384 rules that matches.",
     settings=FirewallSettings,
     engine=FirewallEngine,
     object="firewall.bpf.o",
@@ -15,10 +16,13 @@ DOMAIN = Domain(
         Program("tc_firewall", order=10, instead_of="xdp_firewall"),
     ),
     polled=("fw_count",),
+    files=lambda settings: files_of(settings.aliases),
+    hosts=lambda settings: hosts_of(settings.aliases),
     collections=(
         Collection(
             name="rules",
             item=FirewallRule,
+            lapse=True,
             columns=(
                 ("ID", "id"),
                 ("PRI", "priority"),

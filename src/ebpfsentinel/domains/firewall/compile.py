@@ -1,186 +1,257 @@
-"""Ranked rules to one generation of bit-vector tables (see ``firewall.bpf.c`` for the idea).
+"""Ranked rules to banks of bit-vector tables (see ``firewall.bpf.c`` for the idea).
 
-Every field of a rule is an interval of that field's values. The interval borders of all rules cut
-the field into elementary intervals, within which the set of satisfied rules is constant. Walking
-along the borders, each rule's bit is toggled on at its first value and off behind its last, so the
-bitmaps of all elementary intervals are one running XOR over a matrix of toggles: no loop over
-rules and values, whatever the rules look like.
+Every condition of a rule is a set of intervals of one field's values. The borders of all rules'
+intervals cut the field into elementary intervals, within which the set of satisfied rules is
+constant; at each border some rules begin or end: a toggle.
+
+A bitmap of 4,096 rules is eight leaves of 512. Within one leaf's rules, the toggles in the order
+of their borders make its versions: a running XOR over a small matrix. An elementary interval then
+refers to the version of each leaf that is current there. No loop over rules and values, whatever
+the rules look like, and memory grows with the number of toggles.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.domains.firewall.events import FW_TABLES
+from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_RULE, FwField
+from ebpfsentinel.domains.firewall.record import MORE, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-WORDS = 64
-ANY_VLAN, ANY_INTERFACE = (0, 4095), (0, 63)
-_ROWS = FW_TABLES["rows"].shape[0]
-_SPREAD = np.frombuffer(hashlib.shake_128(b"rows").digest(8 * WORDS), "<u8")
+BANK_RULES = FW_BANK["rules"].shape[0]
+NOTHING, TCP_FLAGS = 0x10000, 0x20000
+"""``FW_NOTHING`` and ``FW_TCP_FLAGS`` of ``firewall.h``."""
+
+_LEAVES, _LEAF_WORDS = 8, 8
+_LEAF_RULES = 64 * _LEAF_WORDS
+_BYTES = np.arange(0, 64, 8, dtype=np.uint64)
 _TOP = (1 << 64) - 1
+_ASKS_AT = FW_RULE.fields["asks"][1] if FW_RULE.fields else 0
+_ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
+_BUCKET_BITS = {
+    FwField.FW_SRC_ADDR: 14,
+    FwField.FW_DST_ADDR: 14,
+    FwField.FW_DST_PORT: 16,
+    FwField.FW_SRC_PORT: 16,
+    FwField.FW_SRC_MAC: 11,
+    FwField.FW_DST_MAC: 11,
+    FwField.FW_VLAN: 12,
+    FwField.FW_INNER_VLAN: 12,
+    FwField.FW_DETAIL: 10,
+}
+_FEW_BUCKETS = 8
+"""Bits of the index of other fields. All buckets together are fewer than there is room for."""
+
+FEW, MANY = FW_FEW["rule"].shape[0], 0xFFFF
+Ranges = tuple[tuple[int, int], ...]
 
 
-class TooManyRowsError(ValueError):
-    """The rules differ in more ways than the tables have room for."""
+class TooManyIntervalsError(ValueError):
+    """The rules differ in more places than the tables have room for."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedRule:
-    """A rule as the classifier sees it: inclusive ranges, whole domain where it does not care.
+    """A rule as the classifier sees it.
 
-    Addresses are integers of the family's width. ``ports`` says whether the rule wants ports at
-    all: then it never matches a packet that has none. ``number`` is its slot in ``fw_count``.
+    ``action`` is an ``enum packet_action``. ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
+    that satisfy it, in order and apart from each other; IPv6 addresses are 128 bits wide, all
+    other values at most 64.
     """
 
-    number: int
     action: int
-    src: tuple[int, int]
-    dst: tuple[int, int]
-    src_port: tuple[int, int]
-    dst_port: tuple[int, int]
-    ports: bool
-    protocol: tuple[int, int]
-    vlan: tuple[int, int]
-    interface: tuple[int, int]
+    asks: Mapping[int, Ranges] = field(default_factory=dict)
+    record: bytes = field(init=False, repr=False, compare=False)
 
-
-def _bits(count: int) -> tuple[NDArray[np.intp], NDArray[np.uint64]]:
-    """Word and bit of each of ``count`` rules."""
-    number = np.arange(count)
-    return number // 64, np.uint64(1) << (number % 64).astype(np.uint64)
-
-
-def _bitmaps(first: NDArray[Any], behind: NDArray[Any], intervals: int) -> NDArray[np.uint64]:
-    """Bitmaps ``(intervals, 64)`` of rules that hold from ``first`` to before ``behind``."""
-    words, bits = _bits(len(first))
-    toggles = np.zeros((intervals + 1, WORDS), np.uint64)
-    np.bitwise_xor.at(toggles, (first, words), bits)
-    np.bitwise_xor.at(toggles, (behind, words), bits)
-    return np.asarray(np.bitwise_xor.accumulate(toggles, axis=0)[:-1])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", record_of(self.action, self.asks))
 
 
 class _Pool:
-    """The rows of a generation; equal rows of one field are stored once."""
+    """What is used of a bank's arrays."""
 
-    def __init__(self, tables: NDArray[Any]) -> None:
-        self._rows = tables["rows"][0]
-        self._summaries = tables["summary"][0]
-        self._used = 0
+    def __init__(self, bank: NDArray[Any]) -> None:
+        self.bank = bank
+        self._used = {"intervals": 0, "leaves": 0, "base": 0}
 
-    def add(self, bitmaps: NDArray[np.uint64]) -> NDArray[np.uint16]:
-        """Row numbers of the bitmaps ``(n, 64)``, shape ``(n,)``."""
-        _, first, which = np.unique(bitmaps @ _SPREAD, return_index=True, return_inverse=True)
-        distinct = bitmaps[first]
-        if not np.array_equal(distinct[which], bitmaps):  # a hash collision: store them all
-            distinct, which = bitmaps, np.arange(len(bitmaps))
-        end = self._used + len(distinct)
-        if end > _ROWS:
-            raise TooManyRowsError(f"the rules need more than {_ROWS} table rows")
-        some = np.packbits(distinct != 0, axis=1, bitorder="little")
-        self._rows["words"][self._used : end] = distinct
-        self._summaries[self._used : end] = some.view("<u8")[:, 0]
-        numbers = (which + self._used).astype(np.uint16)
-        self._used = end
-        return numbers
+    def take(self, name: str, count: int) -> slice:
+        """The next ``count`` elements of an array."""
+        start, room = self._used[name], len(self.bank[name])
+        if start + count > room:
+            raise TooManyIntervalsError(
+                f"addresses and ports differ in too many places: {room} {name} are all there is"
+            )
+        self._used[name] = start + count
+        return slice(start, start + count)
 
 
-def _direct(pool: _Pool, ranges: NDArray[np.int64], size: int) -> NDArray[np.uint16]:
-    """The row of each of ``size`` values; ``ranges`` is ``(n, 2)``, inclusive."""
-    low, behind = ranges[:, 0], ranges[:, 1] + 1
-    borders = np.unique(np.concatenate([[0], low, behind[behind < size]]))
-    bitmaps = _bitmaps(
-        np.searchsorted(borders, low), np.searchsorted(borders, behind), len(borders)
+def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDArray[Any]:
+    """At most 4,096 rules, best first, to a value of ``struct fw_bank``, shape ``(1,)``.
+
+    Each comes with its number, which is its slot in ``fw_count``.
+
+    Raises:
+        TooManyIntervalsError: more borders than a bank has room for.
+    """
+    value = np.zeros(1, FW_BANK)
+    bank = value[0]
+    pool = _Pool(bank)
+    rules = [rule for rule, _ in ranked]
+    asked = {
+        name: [rank for rank, rule in enumerate(rules) if name in rule.asks] for name in FwField
+    }
+    others = [name for name in FwField if name not in _ADDRESSES and asked[name]]
+    borders = {
+        name: _field(pool, name, rules, asked[name], wide=wide and name in _ADDRESSES)
+        for name in (*_ADDRESSES, *others)
+    }
+    others.sort(key=lambda name: -borders[name] * len(asked[name]))
+    bank["asked"][: len(others)] = others
+    bank["asked_count"] = len(others)
+    records = np.frombuffer(b"".join(rule.record for rule in rules), FW_RULE)
+    bank["rules"][: len(rules)] = records
+    bank["rules"]["rule_id"][: len(rules)] = [number for _, number in ranked]
+    _choose_way(bank, rules, asked, borders)
+    return value
+
+
+def _choose_way(
+    bank: NDArray[Any],
+    rules: Sequence[RankedRule],
+    asked: Mapping[FwField, Sequence[int]],
+    borders: Mapping[FwField, int],
+) -> None:
+    """Are the rules that one address leaves mostly few enough to be checked one by one?"""
+    narrow = max(_ADDRESSES, key=lambda name: len(asked[name]))
+    only_bitmaps = sum(bool(rule.record[_ASKS_AT] & MORE) for rule in rules)
+    bank["narrow_field"] = narrow
+    many = _list_few(bank, narrow, borders[narrow])
+    bank["sparse"] = 4 * many <= borders[narrow] and 4 * only_bitmaps <= len(rules)
+
+
+def _list_few(bank: NDArray[Any], narrow: int, count: int) -> int:
+    """List the rules of each of ``count`` intervals, from its bitmap; returns how many have many."""
+    first = int(bank["index"][narrow]["first"])
+    intervals = bank["intervals"][first : first + count]
+    leaves = bank["leaves"]["words"]
+    size = np.bitwise_count(leaves).sum(axis=1)[intervals["leaf"]].sum(axis=1)
+    few = bank["few"][first : first + count]
+    few["count"] = np.where(size <= FEW, size, MANY)
+    listed = np.flatnonzero(size <= FEW)
+    which, leaf = np.nonzero(intervals["some"][listed, None] >> _BYTES & np.uint64(0xFF))
+    words = leaves[intervals["leaf"][listed[which], leaf]]
+    row, bit = np.nonzero(np.unpackbits(words.view(np.uint8), axis=1, bitorder="little"))
+    owner = which[row]
+    nth = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    few["rule"][listed[owner], nth] = leaf[row] * _LEAF_RULES + bit
+    return int(count - len(listed))
+
+
+def _field(
+    pool: _Pool, name: int, rules: Sequence[RankedRule], asking: Sequence[int], *, wide: bool
+) -> int:
+    """Intervals, leaves and index of one field; returns how many intervals."""
+    ranges = [(rank, low, high) for rank in asking for low, high in rules[rank].asks[name]]
+    careless = np.ones(len(rules), bool)
+    careless[list(asking)] = False
+    keys = chain([0], (low for _, low, _ in ranges), (high + 1 for _, _, high in ranges))
+    size = 1 << (128 if wide else 64)
+    halves = _halves([key % size for key in keys], wide=wide)
+    order, borders, inverse = _unique(halves, wide=wide)
+    behind = inverse[1 + len(ranges) :].copy()
+    behind[[high + 1 == size for _, _, high in ranges]] = len(borders)
+    toggled = np.array([rank for rank, _, _ in ranges], np.int64)
+    places = np.concatenate(
+        [np.zeros(careless.sum(), np.int64), inverse[1 : 1 + len(ranges)], behind]
     )
-    return np.repeat(pool.add(bitmaps), np.diff(np.append(borders, size)))
+    ranks = np.concatenate([np.flatnonzero(careless), toggled, toggled])
+    at = pool.take("intervals", len(borders))
+    intervals = pool.bank["intervals"][at]
+    intervals["begins"], pool.bank["low"][at] = borders[:, 0], borders[:, 1]
+    _leaves(pool, intervals, places, ranks)
+    _index(pool, name, at.start, order, borders)
+    return len(borders)
 
 
-def _halves(values: Sequence[int], wide: bool) -> NDArray[np.uint64]:
-    """Integers to ``(n, 2)``: high and low half; IPv4 is all high."""
+def _leaves(
+    pool: _Pool, intervals: NDArray[Any], places: NDArray[np.int64], ranks: NDArray[np.int64]
+) -> None:
+    """Refer each interval to leaves; rule ``ranks[i]`` changes at interval ``places[i]``."""
+    some = np.zeros((len(intervals), _LEAVES), np.uint8)
+    everywhere = np.arange(len(intervals))
+    for leaf in range(_LEAVES):
+        mine = np.flatnonzero(ranks // _LEAF_RULES == leaf)
+        versions = np.unique(np.append(places[mine], 0))
+        versions = versions[versions < len(intervals)]
+        words = _versions(versions, places[mine], ranks[mine] % _LEAF_RULES)
+        at = pool.take("leaves", len(versions))
+        pool.bank["leaves"]["words"][at] = words
+        current = np.searchsorted(versions, everywhere, side="right") - 1
+        intervals["leaf"][:, leaf] = at.start + current
+        some[:, leaf] = np.packbits(words != 0, axis=1, bitorder="little")[:, 0][current]
+    intervals["some"] = some.view("<u8")[:, 0]
+
+
+def _versions(
+    versions: NDArray[np.int64], places: NDArray[np.int64], rules: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """The words ``(n, 8)`` of each version of a leaf, from its toggles."""
+    toggles = np.zeros((len(versions) + 1, _LEAF_WORDS), np.uint64)
+    bits = np.uint64(1) << (rules % 64).astype(np.uint64)
+    np.bitwise_xor.at(toggles, (np.searchsorted(versions, places), rules // 64), bits)
+    return np.asarray(np.bitwise_xor.accumulate(toggles[:-1], axis=0))
+
+
+def _halves(values: Sequence[int], *, wide: bool) -> NDArray[np.uint64]:
+    """Integers to ``(n, 2)``: high and low half; what is not wide is all high."""
     if not wide:
         return np.stack([np.array(values, np.uint64), np.zeros(len(values), np.uint64)], axis=1)
     return np.array([(value >> 64, value & _TOP) for value in values], np.uint64).reshape(-1, 2)
 
 
-def _sortable(halves: NDArray[np.uint64]) -> NDArray[Any]:
-    """As 16 bytes whose order is that of the numbers."""
+def _sortable(halves: NDArray[np.uint64], *, wide: bool) -> NDArray[Any]:
+    """As one value whose order is that of the numbers: 16 bytes for two halves."""
+    if not wide:
+        return halves[:, 0]
     return np.ascontiguousarray(halves.astype(">u8")).view("S16")[:, 0]
 
 
-def _addresses(
-    pool: _Pool, table: NDArray[Any], ranges: Sequence[tuple[int, int]], wide: bool
+def _unique(
+    halves: NDArray[np.uint64], *, wide: bool
+) -> tuple[NDArray[Any], NDArray[np.uint64], NDArray[np.intp]]:
+    """Sortable and plain borders in order, and the border of each value."""
+    order, first, inverse = np.unique(
+        _sortable(halves, wide=wide), return_index=True, return_inverse=True
+    )
+    return order, halves[first], inverse
+
+
+def _index(
+    pool: _Pool, name: int, first: int, order: NDArray[Any], borders: NDArray[np.uint64]
 ) -> None:
-    """Fill one ``struct fw_addresses``."""
-    size = 1 << (128 if wide else 32)
-    lows, behinds = [low for low, _ in ranges], [high + 1 for _, high in ranges]
-    ends = [behind if behind < size else 0 for behind in behinds]  # 0: holds to the last interval
-    halves = _halves([0, *lows, *ends], wide)
-    keys, index, inverse = np.unique(_sortable(halves), return_index=True, return_inverse=True)
-    borders = halves[index]
-    behind = inverse[1 + len(lows) :].copy()
-    behind[[behind_ == size for behind_ in behinds]] = len(keys)
-    bitmaps = _bitmaps(inverse[1 : 1 + len(lows)], behind, len(keys))
-    count = len(keys)
-    table["high"][:count], table["low"][:count] = borders[:, 0], borders[:, 1]
-    table["row"][:count] = pool.add(bitmaps)
-    _index(table, keys, borders)
-
-
-def _index(table: NDArray[Any], keys: NDArray[Any], borders: NDArray[np.uint64]) -> None:
     """From the high bits of a key to the interval that its bucket begins in."""
     origin = int(borders[1, 0]) if len(borders) > 1 else _TOP
     span = max(int(borders[-1, 0]) - origin, 0)
-    bits = min(16, len(keys).bit_length() + 3)  # few rules touch few cache lines
-    used = 1 << bits
+    most = _BUCKET_BITS.get(FwField(name), _FEW_BUCKETS)
+    bits = min(most, len(borders).bit_length() + 3)  # few rules touch few cache lines
     shift = max(span.bit_length() - bits, 0)
-    starts = np.uint64(origin) + (np.arange(used, dtype=np.uint64) << np.uint64(shift))
+    starts = np.uint64(origin) + (np.arange(1 << bits, dtype=np.uint64) << np.uint64(shift))
     reached = starts >= np.uint64(origin)  # the rest has wrapped round: behind the last border
-    at = np.stack([starts, np.zeros(used, np.uint64)], axis=1)
-    base = np.searchsorted(keys, _sortable(at), side="right") - 1
-    table["origin"], table["shift"] = origin, shift
-    table["base"][:used] = np.where(reached, base, len(keys) - 1)
-    table["base"][used:] = len(keys) - 1
-
-
-def compile_tables(
-    rules: Sequence[RankedRule], *, wide: bool, mode: int, default_action: int
-) -> NDArray[Any]:
-    """One family's rules, best first, to a value of ``struct fw_tables``, shape ``(1,)``.
-
-    Raises:
-        TooManyRowsError: more than 4,096 rules, or more distinct rows than fit.
-    """
-    if len(rules) > WORDS * 64:
-        raise TooManyRowsError(f"{len(rules)} rules; {WORDS * 64} is the most per address family")
-    tables = np.zeros(1, FW_TABLES)
-    table = tables[0]
-    pool = _Pool(tables)
-    table["mode"], table["default_action"] = mode, default_action
-
-    def ranges(name: str) -> NDArray[np.int64]:
-        return np.array([getattr(rule, name) for rule in rules], np.int64).reshape(-1, 2)
-
-    everything = np.array([[0, 0]] * len(rules), np.int64).reshape(-1, 2)
-    portless = everything.copy()
-    portless[:, 1] = [0 if not rule.ports else -1 for rule in rules]
-    table["no_port_row"] = _direct(pool, portless, 1)[0]
-    table["protocol_row"] = _direct(pool, ranges("protocol"), 256)
-    table["any_vlan"] = all(rule.vlan == ANY_VLAN for rule in rules)
-    table["any_interface"] = all(rule.interface == ANY_INTERFACE for rule in rules)
-    table["interface_row"] = _direct(pool, ranges("interface"), 64)
-    table["vlan_row"] = _direct(pool, ranges("vlan"), 4096)
-    table["src_port_row"] = _direct(pool, ranges("src_port"), 65536)
-    table["dst_port_row"] = _direct(pool, ranges("dst_port"), 65536)
-    _addresses(pool, table["src"], [rule.src for rule in rules], wide)
-    _addresses(pool, table["dst"], [rule.dst for rule in rules], wide)
-    table["rules"]["rule_id"][: len(rules)] = [rule.number for rule in rules]
-    table["rules"]["action"][: len(rules)] = [rule.action for rule in rules]
-    return tables
+    wide = order.dtype.kind == "S"
+    at = _sortable(np.stack([starts, np.zeros_like(starts)], axis=1), wide=wide)
+    found = np.searchsorted(order, at, side="right") - 1
+    buckets = pool.take("base", (1 << bits) + 1)
+    base = pool.bank["base"][buckets]
+    base[:-1] = first + np.where(reached, found, len(borders) - 1)
+    base[-1] = first + len(borders) - 1
+    index = pool.bank["index"][name]
+    index["origin"], index["shift"], index["first"] = origin, shift, first
+    index["base"], index["last"] = buckets.start, (1 << bits) - 1

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebpfsentinel.domains.firewall.alerting import alerts_of
-from ebpfsentinel.domains.firewall.compile import TooManyRowsError, compile_tables
+from ebpfsentinel.domains.firewall.compile import (
+    BANK_RULES,
+    RankedRule,
+    TooManyIntervalsError,
+    compile_bank,
+)
 from ebpfsentinel.domains.firewall.events import (
     FW_COUNT,
+    FW_HEAD,
+    FwField,
     FwMode,
     PacketAction,
     PacketEvents,
 )
-from ebpfsentinel.domains.firewall.ranking import CheckedRule, check_rules, ports_text
+from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker, ports_text
 from ebpfsentinel.domains.firewall.settings import (
     MAX_RULES,
     AntiLockout,
@@ -26,7 +33,7 @@ from ebpfsentinel.domains.firewall.settings import (
     Protocol,
     RuleAction,
 )
-from ebpfsentinel.model.action import MapDelete, Swap
+from ebpfsentinel.model.action import MapDelete, Switch
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode, SettingsError
 
@@ -38,8 +45,30 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.domain import Tools
 
-_NUMBERS = 16384
-_MAPS = {4: "fw_ipv4", 6: "fw_ipv6"}
+_NUMBERS = 32768
+_PLACES = FW_HEAD["serial"].shape[0]
+_FIRST_PLACE = {4: 0, 6: _PLACES // 2}
+_MAC_FIELDS = (FwField.FW_SRC_MAC, FwField.FW_DST_MAC)
+_SHOWN = (
+    "vlan_id",
+    "src_alias",
+    "dst_alias",
+    "src_port_alias",
+    "dst_port_alias",
+    "negate_source",
+    "negate_destination",
+    "icmp_type",
+    "icmp_code",
+    "flags",
+    "dscp_match",
+    "fragment",
+    "inner_vlan_id",
+    "src_mac",
+    "dst_mac",
+    "schedule",
+    "expires_at",
+)
+Bank = tuple[tuple[RankedRule, int], ...]
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -48,7 +77,8 @@ DEFAULT_RULE = "default-policy"
 class RuleSet:
     """One generation: ranked rules, and the number that each is counted under.
 
-    ``names`` also keeps the ids of rules that are gone, for events still on their way.
+    ``names`` also keeps the ids of rules that are gone, for events still on their way. ``places``
+    has what each place of ``fw_banks`` holds, ``serials`` what it is called in ``fw_head``.
     """
 
     settings: FirewallSettings
@@ -56,6 +86,8 @@ class RuleSet:
     numbers: dict[str, int]
     names: dict[int, str]
     boot_offset_ns: int = 0
+    places: dict[int, Bank] = field(default_factory=dict)
+    serials: dict[int, int] = field(default_factory=dict)
 
 
 class FirewallEngine:
@@ -63,6 +95,7 @@ class FirewallEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
+        self._checker = Checker(FirewallSettings(), Surroundings())
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
         self._last_hits_ns = np.zeros(_NUMBERS, np.int64)
         self._polled = False
@@ -85,14 +118,26 @@ class FirewallEngine:
         Raises:
             SettingsError: a rule cannot be taken, or there are more than 4,096 for a family.
         """
-        rules = check_rules(_sources(settings, runtime.get("rules", ()), around), around.interfaces)
+        if not self._checker.fits(settings, around):
+            self._checker = Checker(settings, around)
+        rules = self._checker.check_all(_sources(settings, runtime.get("rules", ()), around))
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
-        state = RuleSet(settings, tuple(rules), numbers, names, around.boot_offset_ns)
-        swaps = tuple(self._swap(state, family, around) for family in _MAPS)
-        forget = MapDelete("fw_count", np.array(fresh, np.uint32))
-        return Plan(state, (forget, *swaps) if fresh else swaps, {"numbers": numbers})
+        places = _places(rules, numbers)
+        kept = {
+            place: self._set.serials[place]
+            for place, bank in places.items()
+            if not around.anew and self._set.places.get(place) == bank
+        }
+        serial = max(self._set.serials.values(), default=0) + 1
+        serials = {place: kept.get(place, serial) for place in places}
+        state = RuleSet(
+            settings, tuple(rules), numbers, names, around.boot_offset_ns, places, serials
+        )
+        actions = (MapDelete("fw_count", np.array(fresh, np.uint32)), _switch(state, kept))
+        memo = {"numbers": numbers}
+        return Plan(state, actions if fresh else actions[1:], memo, self._checker.until_ns)
 
     def _numbered(self, rules: Sequence[CheckedRule]) -> dict[str, int]:
         """Rules keep their number; new ones get one that no event on its way can carry."""
@@ -108,37 +153,14 @@ class FirewallEngine:
             numbers[found.rule.id] = number
         return numbers
 
-    def _swap(self, state: RuleSet, family: int, around: Surroundings) -> Swap:
-        ranked = [
-            found.ranked(family, state.numbers[found.rule.id], around.interfaces)
-            for found in state.rules
-            if family in found.families and found.rule.enabled
-        ]
-        if len(ranked) > MAX_RULES:
-            raise SettingsError(
-                "firewall.rules",
-                f"{len(ranked)} rules for IPv{family}; {MAX_RULES} is the most",
-                "Join neighbouring CIDRs or port ranges.",
-            )
-        settings = state.settings
-        drop = settings.default_policy is Policy.DROP
-        try:
-            tables = compile_tables(
-                ranked,
-                wide=family == 6,
-                mode=FwMode.FW_MODE_BLOCK if settings.mode is Mode.BLOCK else FwMode.FW_MODE_ALERT,
-                default_action=PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS,
-            )
-        except TooManyRowsError as error:
-            raise SettingsError("firewall.rules", str(error)) from None
-        return Swap(_MAPS[family], 0, tables)
-
     def commit(self, plan: Plan) -> None:
         """From now on ``plan`` is in force."""
         for number in set(plan.state.numbers.values()) - set(self._set.numbers.values()):
             self._counts[number] = 0
             self._last_hits_ns[number] = 0
         self._set = plan.state
+        if not plan.state.settings.enabled:  # the kernel was not given it
+            self._set = replace(plan.state, places={}, serials={})
 
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""
@@ -176,12 +198,12 @@ class FirewallEngine:
             action=rule.action.value,
             protocol=rule.protocol.value,
             enabled=rule.enabled,
-            scope=found.interface or "global",
-            src_ip=str(found.src) if found.src else None,
-            dst_ip=str(found.dst) if found.dst else None,
-            src_port=ports_text(found.src_port),
-            dst_port=ports_text(found.dst_port),
-            vlan_id=rule.vlan_id,
+            scope=found.scope,
+            src_ip=rule.src_ip,
+            dst_ip=rule.dst_ip,
+            src_port=ports_text(rule.src_port),
+            dst_port=ports_text(rule.dst_port),
+            **{name: getattr(rule, name) for name in _SHOWN},
             system=found.origin == "system",
             origin=found.origin,
             packets=int(hits["packets"]),
@@ -197,6 +219,7 @@ class FirewallEngine:
             "mode": settings.mode.value,
             "default_policy": settings.default_policy.value,
             "rule_count": len(self._set.rules),
+            "unresolved": list(self._checker.groups.waiting()),
         }
 
     def metrics(self) -> Sequence[Metric]:
@@ -215,6 +238,52 @@ class FirewallEngine:
             {},
             float(self._unreported),
         )
+
+
+def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:
+    """What each place of ``fw_banks`` shall hold."""
+    places = {}
+    for family, first in _FIRST_PLACE.items():
+        ranked = [
+            (found.ranked[family], numbers[found.rule.id])
+            for found in rules
+            if family in found.ranked and found.rule.enabled
+        ]
+        if len(ranked) > MAX_RULES:
+            raise SettingsError(
+                "firewall.rules",
+                f"{len(ranked)} rules for IPv{family}; {MAX_RULES} is the most",
+                "Join neighbouring CIDRs or port ranges, or use aliases.",
+            )
+        for bank, start in enumerate(range(0, len(ranked), BANK_RULES)):
+            places[first + bank] = tuple(ranked[start : start + BANK_RULES])
+    return places
+
+
+def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
+    """The tables of what has changed, and the head of all."""
+    settings, places = state.settings, state.places
+    head = np.zeros(1, FW_HEAD)
+    wide = sum(place >= _FIRST_PLACE[6] for place in places)
+    head["banks"] = len(places) - wide, wide
+    block = settings.mode is Mode.BLOCK
+    drop = settings.default_policy is Policy.DROP
+    head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
+    head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
+    asked = {name for bank in places.values() for rule, _ in bank for name in rule.asks}
+    head["asks_macs"] = any(name in asked for name in _MAC_FIELDS)
+    head["asks_time"] = FwField.FW_TIME in asked
+    for place, serial in state.serials.items():
+        head["serial"][0, place] = serial
+    try:
+        tables = {
+            place: compile_bank(bank, wide=place >= _FIRST_PLACE[6])
+            for place, bank in places.items()
+            if place not in kept
+        }
+    except TooManyIntervalsError as error:
+        raise SettingsError("firewall.rules", str(error), "Use fewer or wider ranges.") from None
+    return Switch("fw_banks", tables, kept, "fw_head", head)
 
 
 def _sources(

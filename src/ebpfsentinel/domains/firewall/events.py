@@ -46,8 +46,16 @@ PACKET_EVENT = _record(
     ),
 )
 
+FW_SCRATCH = _record(
+    160,
+    (
+        ("keys", ("<u8", (16,)), 0),
+        ("at", ("<u2", (16,)), 128),
+    ),
+)
+
 PACKET = _record(
-    68,
+    72,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -69,8 +77,10 @@ PACKET = _record(
         ("interface", "|u1", 62),
         ("slot", "|u1", 63),
         ("by_xdp", "|u1", 64),
-        ("icmp_type", "|u1", 65),
+        ("tos", "|u1", 65),
         ("pad", ("|u1", (2,)), 66),
+        ("inner_vlan_id", "<u2", 68),
+        ("icmp", "<u2", 70),
     ),
 )
 
@@ -117,54 +127,101 @@ LEDGER = _record(
     ),
 )
 
-FW_ADDRESSES = _record(
-    278600,
+FW_LEAF = _record(
+    64,
     (
-        ("origin", "<u8", 0),
-        ("shift", "<u4", 8),
-        ("pad", "<u4", 12),
-        ("base", ("<u2", (65544,)), 16),
-        ("high", ("<u8", (8194,)), 131104),
-        ("low", ("<u8", (8194,)), 196656),
-        ("row", ("<u2", (8196,)), 262208),
+        ("words", ("<u8", (8,)), 0),
+    ),
+)
+
+FW_INTERVAL = _record(
+    32,
+    (
+        ("begins", "<u8", 0),
+        ("some", "<u8", 8),
+        ("leaf", ("<u2", (8,)), 16),
+    ),
+)
+
+FW_FEW = _record(
+    16,
+    (
+        ("rule", ("<u2", (7,)), 0),
+        ("count", "<u2", 14),
+    ),
+)
+
+FW_ADDRESS = _record(
+    32,
+    (
+        ("high", "<u8", 0),
+        ("high_mask", "<u8", 8),
+        ("low", "<u8", 16),
+        ("low_mask", "<u8", 24),
     ),
 )
 
 FW_RULE = _record(
-    8,
+    128,
     (
         ("rule_id", "<u4", 0),
         ("action", "|u1", 4),
-        ("pad", ("|u1", (3,)), 5),
+        ("asks", "|u1", 5),
+        ("protocol", "|u1", 6),
+        ("pad", "|u1", 7),
+        ("traits", "<u8", 8),
+        ("traits_mask", "<u8", 16),
+        ("src_port", "<u2", 24),
+        ("src_ports", "<u2", 26),
+        ("dst_port", "<u2", 28),
+        ("dst_ports", "<u2", 30),
+        ("address", (FW_ADDRESS, (2,)), 32),
+        ("mac", ("<u8", (2,)), 96),
+        ("expires_s", "<u8", 112),
+        ("reserved", "<u8", 120),
     ),
 )
 
-FW_ROW = _record(
-    512,
+FW_INDEX = _record(
+    24,
     (
-        ("words", ("<u8", (64,)), 0),
+        ("origin", "<u8", 0),
+        ("shift", "<u4", 8),
+        ("base", "<u4", 12),
+        ("last", "<u4", 16),
+        ("first", "<u4", 20),
     ),
 )
 
-FW_TABLES = _record(
-    20426016,
+FW_BANK = _record(
+    8913320,
     (
-        ("mode", "<u4", 0),
-        ("default_action", "<u4", 4),
-        ("any_vlan", "|u1", 8),
-        ("any_interface", "|u1", 9),
-        ("no_port_row", "<u2", 10),
-        ("protocol_row", ("<u2", (256,)), 12),
-        ("interface_row", ("<u2", (64,)), 524),
-        ("vlan_row", ("<u2", (4096,)), 652),
-        ("src_port_row", ("<u2", (65536,)), 8844),
-        ("dst_port_row", ("<u2", (65536,)), 139916),
-        ("pad", ("<u2", (2,)), 270988),
-        ("src", FW_ADDRESSES, 270992),
-        ("dst", FW_ADDRESSES, 549592),
-        ("rules", (FW_RULE, (4096,)), 828192),
-        ("summary", ("<u8", (65536,)), 860960),
-        ("rows", (FW_ROW, (37189,)), 1385248),
+        ("leaves", (FW_LEAF, (65536,)), 0),
+        ("intervals", (FW_INTERVAL, (65536,)), 4194304),
+        ("low", ("<u8", (65536,)), 6291456),
+        ("few", (FW_FEW, (65536,)), 6815744),
+        ("rules", (FW_RULE, (4096,)), 7864320),
+        ("index", (FW_INDEX, (16,)), 8388608),
+        ("asked", ("|u1", (16,)), 8388992),
+        ("asked_count", "<u4", 8389008),
+        ("sparse", "|u1", 8389012),
+        ("narrow_field", "|u1", 8389013),
+        ("pad", ("|u1", (2,)), 8389014),
+        ("base", ("<u2", (262152,)), 8389016),
+    ),
+)
+
+FW_HEAD = _record(
+    80,
+    (
+        ("current", "<u4", 0),
+        ("banks", ("|u1", (2,)), 4),
+        ("mode", "|u1", 6),
+        ("default_action", "|u1", 7),
+        ("asks_macs", "|u1", 8),
+        ("asks_time", "|u1", 9),
+        ("pad", ("|u1", (6,)), 10),
+        ("serial", ("<u8", (8,)), 16),
     ),
 )
 
@@ -178,6 +235,33 @@ class FwMode(enum.IntEnum):
 
     FW_MODE_ALERT = 0
     FW_MODE_BLOCK = 1
+
+
+class FwField(enum.IntEnum):
+    """C ``enum fw_field``."""
+
+    FW_SRC_ADDR = 0
+    FW_DST_ADDR = 1
+    FW_DST_PORT = 2
+    FW_SRC_PORT = 3
+    FW_PROTOCOL = 4
+    FW_DETAIL = 5
+    FW_SERVICE = 6
+    FW_VLAN = 7
+    FW_INNER_VLAN = 8
+    FW_INTERFACE = 9
+    FW_SRC_MAC = 10
+    FW_DST_MAC = 11
+    FW_TIME = 12
+    FW_FIELDS = 13
+
+
+class FwFragment(enum.IntEnum):
+    """C ``enum fw_fragment``."""
+
+    FW_WHOLE = 0
+    FW_FIRST = 1
+    FW_LATER = 3
 
 
 class PacketAction(enum.IntEnum):

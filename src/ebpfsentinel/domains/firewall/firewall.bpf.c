@@ -7,47 +7,76 @@
  * 40 us for 4,096; hash and trie lookups per kind of rule lose the ranking.
  *
  * The way chosen: bit vectors (Lakshman and Stiliadis, SIGCOMM 1998; summary words after Baboescu
- * and Varghese, SIGCOMM 2001). Each field of the packet selects a row: a bitmap of the rules which
- * that value satisfies. The AND of all rows has a bit for each rule that matches, and the lowest
- * one is the answer. A summary word per row says which of the 64 words are not zero, so that
- * mostly one or two are looked at.
+ * and Varghese, SIGCOMM 2001). The values of a field are cut into intervals within which the set
+ * of satisfied rules is constant, and each has a bitmap of them. The AND of the bitmaps of all
+ * fields has a bit for each rule that matches, and the lowest one is the answer.
  *
- * All tables of a family are one map value behind a map-in-map of one slot. A packet looks the
- * value up once, so it sees one generation, whole; user space puts the next one in by one pointer.
- * Inside, everything is plain memory: no helper call, no trie walk. Ports, protocol, VLAN and
- * interface are direct arrays. An address is found among sorted interval bounds, from the bucket
- * of its high bits on, which for most addresses leaves no step at all.
+ * What costs time at 4,096 rules is memory, not instructions: whole bitmaps for every interval
+ * were 20 MB a family, and most of the time went into cache and TLB misses. But neighbouring
+ * intervals differ by the rule that begins or ends between them. So a bitmap is eight leaves of
+ * one cache line, and neighbours share all but the one that changed: a persistent structure by
+ * path copying (Driscoll et al., STOC 1986), a tenth of the size. An interval's border, its
+ * summary and its leaves' numbers lie in half a cache line.
  *
- * What costs time at 4,096 rules is memory, not instructions. So the summaries lie side by side,
- * away from the rows; the words of ports and protocol are read only where those of the addresses
- * leave a rule; VLAN and interface only where some rule asks for them. Measured and rejected: a
- * search without branches (each step costs more than the mispredictions it saves).
+ * Most packets leave few candidates once both addresses are known; the other fields are located
+ * only when there is one, or when the addresses say little. All conditions are such fields, also
+ * time: a rule that lapses, or has a schedule, holds in some intervals of the clock, so it lapses
+ * when no agent is there any more.
  *
- * Rejected: kernel LPM tries (25-90 ns each, four per packet, and not swapped with the rest);
- * decision trees (fast, but minutes to compile and fragile under updates).
+ * More than 4,096 rules fill further banks, which are asked in turn. What is in force is said by
+ * one value, fw_head, replaced by one pointer: a packet sees one generation of all banks.
+ *
+ * Measured and rejected: a search without branches (each step costs more than the mispredictions
+ * it saves). Rejected: kernel LPM tries (25-90 ns each, four per packet, and not swapped with the
+ * rest); decision trees (fast, but minutes to compile and fragile under updates).
  */
 #include "firewall.h"
 #include "record.h"
 
 #include <bpf/bpf_helpers.h>
 
-struct tables_map {
+struct bank_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct fw_bank);
+};
+
+struct head_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct fw_tables);
+	__type(value, struct fw_head);
 };
 
-EMIT_TYPE(fw_tables, struct fw_tables);
+EMIT_TYPE(fw_bank, struct fw_bank);
+EMIT_TYPE(fw_head, struct fw_head);
 EMIT_TYPE(fw_mode, enum fw_mode);
+EMIT_TYPE(fw_field, enum fw_field);
+EMIT_TYPE(fw_fragment, enum fw_fragment);
 EMIT_TYPE(packet_action, enum packet_action);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * FW_PLACES);
+	__type(key, __u32);
+	__array(values, struct bank_map);
+} fw_banks SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__array(values, struct tables_map);
-} fw_ipv4 SEC(".maps"), fw_ipv6 SEC(".maps");
+	__array(values, struct head_map);
+} fw_head SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct fw_scratch);
+} fw_scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -58,60 +87,65 @@ struct {
 
 RING(fw_events, struct packet_event, 1 << 20);
 
-#define NO_RULE FW_RULES
+#define NSEC_PER_SEC 1000000000ULL
+#define UNDECIDED (~0ULL)
+
+/* The first eight bytes of a rule; its number is never 0. */
+#define FOUND(rule) (*(const __u64 *)(rule))
 
 /* Index of the lowest set bit; BPF has no such instruction (de Bruijn, Leiserson et al. 1998). */
 static const __u8 debruijn_index[64] = {
-	0,  1,  48, 2,  57, 49, 28, 3,  61, 58, 50, 42, 38, 29, 17, 4,  62, 55, 59, 36, 53, 51,
-	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,  63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
-	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,  13, 8,  7,  6};
+	0,  1,  48, 2,	57, 49, 28, 3,	61, 58, 50, 42, 38, 29, 17, 4,	62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,	63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,	13, 8,	7,  6};
 
 static __always_inline __u32 lowest_bit(__u64 bits)
 {
 	return debruijn_index[(bits & -bits) * 0x03f79d71b4cb0a89ULL >> 58];
 }
 
-static __always_inline const struct fw_tables *tables_of(__u8 family)
+static __always_inline const struct fw_head *head_in_force(void)
 {
 	__u32 zero = 0;
-	void *inner = family == 6 ? bpf_map_lookup_elem(&fw_ipv6, &zero)
-				  : bpf_map_lookup_elem(&fw_ipv4, &zero);
+	void *inner = bpf_map_lookup_elem(&fw_head, &zero);
 
 	return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
 }
 
-static __always_inline __u32 bucket_of(const struct fw_addresses *field, __u64 high)
+static __always_inline const struct fw_bank *bank_at(__u32 slot)
 {
-	__u64 bucket = (high - field->origin) >> (field->shift & 63);
+	__u32 zero = 0;
+	void *inner = bpf_map_lookup_elem(&fw_banks, &slot);
 
-	return bucket < FW_BUCKETS ? bucket : FW_BUCKETS - 1;
+	return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
 }
 
 /*
- * The row of the last interval that begins at or below (high, low). Below the origin there is only
- * the first one. Else it lies between the bases of the key's bucket and of the next: halve what is
- * between until one is left.
+ * The last interval of a field that begins at or below (high, low). It lies between the bases of
+ * the key's bucket and of the next: halve what is between until one is left. Mostly there is none.
  */
-static __always_inline __u32 address_row(const struct fw_addresses *field, __u64 high, __u64 low,
-					 bool wide)
+static __always_inline __u16 find(const struct fw_bank *bank, const struct fw_index *index,
+				  __u64 high, __u64 low, bool wide)
 {
-	__u32 bucket = bucket_of(field, high);
-	__u32 first = field->base[bucket];
-	__u32 count = field->base[bucket + 1] - first;
+	__u64 bucket = (high - index->origin) >> (index->shift & 63);
+	__u32 at = (index->base + (bucket < index->last ? bucket : index->last)) &
+		   (FW_BUCKETS - 1);
+	__u16 first = bank->base[at];
+	__u16 count = bank->base[at + 1] - first;
 	int step;
 
-	if (high < field->origin)
-		return field->row[0];
-	for (step = 0; step < 14 && count; step++) {
-		__u32 half = (count + 1) >> 1;
-		__u32 middle = first + half;
-		__u64 reached;
+	if (high < index->origin)
+		return index->first;
+	if (!wide && !index->shift)
+		return first; /* a bucket is a value */
+	for (step = 0; step < 16 && count; step++) {
+		__u16 half = (count + 1) >> 1;
+		__u16 middle = first + half;
+		const struct fw_interval *interval = &bank->intervals[middle];
+		bool reached = interval->begins <= high;
 
-		if (middle >= FW_BOUNDS)
-			break;
-		reached = field->high[middle] <= high;
-		if (wide && field->high[middle] == high)
-			reached = field->low[middle] <= low;
+		if (wide && interval->begins == high)
+			reached = bank->low[middle] <= low;
 		if (reached) {
 			first = middle;
 			count -= half;
@@ -119,7 +153,46 @@ static __always_inline __u32 address_row(const struct fw_addresses *field, __u64
 			count = half - 1;
 		}
 	}
-	return first < FW_BOUNDS ? field->row[first] : 0;
+	return first;
+}
+
+static __always_inline __u64 word_of(const struct fw_bank *bank, const struct fw_interval *interval,
+				     __u32 word)
+{
+	__u16 leaf = interval->leaf[word / FW_LEAF_WORDS & (FW_LEAVES - 1)];
+
+	return bank->leaves[leaf].words[word & (FW_LEAF_WORDS - 1)];
+}
+
+static __always_inline __u64 detail_of(const struct packet *packet)
+{
+	if ((packet->flags & (PACKET_TCP | PACKET_MALFORMED)) == PACKET_TCP)
+		return FW_TCP_FLAGS | packet->tcp_flags;
+	return packet->icmp == ICMP_NONE ? FW_NOTHING : packet->icmp;
+}
+
+static __always_inline __u64 service_of(const struct packet *packet)
+{
+	__u64 fragment = packet->flags & PACKET_LATER_FRAGMENT ? FW_LATER
+			 : packet->flags & PACKET_FRAGMENT     ? FW_FIRST
+							       : FW_WHOLE;
+
+	return fragment << 6 | packet->tos >> 2;
+}
+
+static __always_inline __u64 traits_of(const struct packet *packet)
+{
+	return (__u64)packet->protocol << FW_PROTOCOL_AT | detail_of(packet) << FW_DETAIL_AT |
+	       service_of(packet) << FW_SERVICE_AT | (__u64)packet->vlan_id << FW_VLAN_AT |
+	       (__u64)packet->inner_vlan_id << FW_INNER_VLAN_AT |
+	       (__u64)packet->interface << FW_INTERFACE_AT;
+}
+
+/* Six bytes in network order as a number. */
+static __always_inline __u64 mac(const __u16 *words)
+{
+	return (__u64)bpf_ntohs(words[0]) << 32 | (__u64)bpf_ntohs(words[1]) << 16 |
+	       bpf_ntohs(words[2]);
 }
 
 static __always_inline __u64 pair(const __u32 *words)
@@ -127,70 +200,209 @@ static __always_inline __u64 pair(const __u32 *words)
 	return (__u64)words[0] << 32 | words[1];
 }
 
-/* The barrier keeps check and use of `row` in one register, where the verifier sees both. */
-static __always_inline const __u64 *words_at(const struct fw_tables *tables, __u64 row)
+/* What the packet has of the fields but the addresses; MACs and time are put where asked for. */
+static __always_inline void put_keys(struct fw_scratch *scratch, const struct packet *packet)
 {
-	asm volatile("" : "+r"(row));
-	if (row >= FW_ROWS)
-		row = 0;
-	asm volatile("" : "+r"(row));
-	return tables->rows[row].words;
+	bool ports = packet->flags & PACKET_PORTS;
+
+	scratch->keys[FW_DST_PORT] = ports ? packet->dst_port : FW_NOTHING;
+	scratch->keys[FW_SRC_PORT] = ports ? packet->src_port : FW_NOTHING;
+	scratch->keys[FW_PROTOCOL] = packet->protocol;
+	scratch->keys[FW_DETAIL] = detail_of(packet);
+	scratch->keys[FW_SERVICE] = service_of(packet);
+	scratch->keys[FW_VLAN] = packet->vlan_id;
+	scratch->keys[FW_INNER_VLAN] = packet->inner_vlan_id;
+	scratch->keys[FW_INTERFACE] = packet->interface;
 }
 
-/* The first rule that matches, or NO_RULE. */
-static __always_inline __u32 classify(const struct fw_tables *tables, const struct packet *packet,
-				      bool wide)
+/*
+ * Find the intervals that the keys lie in; returns the words in which all of them have a rule.
+ * It is a global function so that the verifier judges it once, by itself.
+ */
+__noinline __u64 fw_locate(__u32 slot)
 {
-	bool vlans = !tables->any_vlan, interfaces = !tables->any_interface;
-	__u16 src, dst, src_port, dst_port, protocol, vlan = 0, interface = 0;
-	const __u64 *fields[7];
-	__u64 summary;
+	__u32 zero = 0, field;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+	const struct fw_bank *bank = bank_at(slot);
+	__u64 some = ~0ULL;
+	int asked;
+
+	if (!scratch || !bank)
+		return 0;
+	for (asked = 0; asked < FW_FIELDS - FW_DST_PORT; asked++) {
+		if (asked >= (int)bank->asked_count)
+			break;
+		field = bank->asked[asked] & (FW_FIELD_SLOTS - 1);
+		scratch->at[asked] =
+			find(bank, &bank->index[field], scratch->keys[field], 0, false);
+		some &= bank->intervals[scratch->at[asked]].some;
+	}
+	return some;
+}
+
+/* Of the candidates that word `word` of both addresses leaves, those that all fields leave. */
+static __always_inline __u64 thin(const struct fw_bank *bank, const struct fw_scratch *scratch,
+				  __u32 word, __u64 bits)
+{
+	int asked;
+
+	for (asked = 0; asked < FW_FIELDS - FW_DST_PORT && bits; asked++) {
+		if (asked >= (int)bank->asked_count)
+			break;
+		bits &= word_of(bank, &bank->intervals[scratch->at[asked]], word);
+	}
+	return bits;
+}
+
+/* More than four words with candidates: rules that the addresses tell little of. */
+static __always_inline bool are_many(__u64 words)
+{
+	words &= words - 1;
+	words &= words - 1;
+	words &= words - 1;
+	return words & (words - 1);
+}
+
+static __always_inline bool ports_hold(const struct fw_rule *rule, const struct packet *packet)
+{
+	return packet->flags & PACKET_PORTS &&
+	       (__u16)(packet->src_port - rule->src_port) <= rule->src_ports &&
+	       (__u16)(packet->dst_port - rule->dst_port) <= rule->dst_ports;
+}
+
+/* Of the address that is not known to hold. */
+static __always_inline bool address_holds(const struct fw_address *asked, const __u32 *address,
+					  bool wide)
+{
+	if (!wide)
+		return !((address[0] ^ asked->low) & asked->low_mask);
+	return !((pair(address) ^ asked->high) & asked->high_mask) &&
+	       !((pair(address + 2) ^ asked->low) & asked->low_mask);
+}
+
+static __always_inline bool rare_holds(const struct fw_rule *rule, const struct packet *packet)
+{
+	__u32 zero = 0;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+
+	if (!scratch || (traits_of(packet) ^ rule->traits) & rule->traits_mask)
+		return false;
+	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rule->mac[0])
+		return false;
+	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rule->mac[1])
+		return false;
+	return !(rule->asks & FW_ASKS_TIME) || scratch->keys[FW_TIME] < rule->expires_s;
+}
+
+static __always_inline __u16 address_interval(const struct fw_bank *bank, const struct packet *packet, __u32 field)
+{
+	const __u32 *addr = field == FW_SRC_ADDR ? packet->src_addr : packet->dst_addr;
+	const struct fw_index *index = &bank->index[field];
+
+	if (packet->family == 6)
+		return find(bank, index, pair(addr), pair(addr + 2), true);
+	return find(bank, index, addr[0], 0, false);
+}
+
+static __always_inline __u64 first_of_few(const struct fw_bank *bank, const struct packet *packet,
+					  bool dst, bool wide)
+{
+	const __u32 *narrow = dst ? packet->dst_addr : packet->src_addr;
+	const __u32 *other = dst ? packet->src_addr : packet->dst_addr;
+	const struct fw_index *index = &bank->index[dst ? FW_DST_ADDR : FW_SRC_ADDR];
+	const struct fw_few *few = &bank->few[wide ? find(bank, index, pair(narrow), pair(narrow + 2), true)
+						   : find(bank, index, narrow[0], 0, false)];
+	__u32 count = few->count;
+	int pick;
+
+	if (count == FW_MANY)
+		return UNDECIDED;
+	for (pick = 0; pick < FW_FEW; pick++) {
+		const struct fw_rule *rule = &bank->rules[few->rule[pick] & (FW_RULES - 1)];
+
+		if (pick >= (int)count)
+			break;
+		if (!address_holds(&rule->address[!dst], other, wide))
+			continue;
+		if (rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol)
+			continue;
+		if (rule->asks & FW_ASKS_PORTS && !ports_hold(rule, packet))
+			continue;
+		if (rule->asks & FW_ASKS_RARE) {
+			if (rule->asks & FW_ASKS_MORE)
+				return UNDECIDED;
+			if (!rare_holds(rule, packet))
+				continue;
+		}
+		return FOUND(rule);
+	}
+	return 0;
+}
+
+/*
+ * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
+ * only a few rules, these are checked one by one. A global function, see fw_locate.
+ */
+__noinline __u64 fw_candidates(__u32 slot, bool tc)
+{
+	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
+	const struct fw_bank *bank = bank_at(slot);
+
+	if (!packet || !bank)
+		return 0;
+	if (!bank->sparse)
+		return UNDECIDED;
+	if (packet->family == 6)
+		return bank->narrow_field == FW_DST_ADDR
+			       ? first_of_few(bank, packet, true, true)
+			       : first_of_few(bank, packet, false, true);
+	return bank->narrow_field == FW_DST_ADDR ? first_of_few(bank, packet, true, false)
+						 : first_of_few(bank, packet, false, false);
+}
+
+/*
+ * The same where both addresses leave many: the AND of all bitmaps. The other fields are located
+ * only when a word of both addresses has a candidate, or when they say little.
+ */
+__noinline __u64 fw_classify(__u32 slot, bool tc)
+{
+	__u32 zero = 0, word, number;
+	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+	const struct fw_bank *bank = bank_at(slot);
+	const struct fw_interval *src, *dst;
+	bool located = false;
+	__u64 words, bits;
 	int step;
 
-	src = wide ? address_row(&tables->src, pair(packet->src_addr), pair(packet->src_addr + 2),
-				 true)
-		   : address_row(&tables->src, packet->src_addr[0], 0, false);
-	dst = wide ? address_row(&tables->dst, pair(packet->dst_addr), pair(packet->dst_addr + 2),
-				 true)
-		   : address_row(&tables->dst, packet->dst_addr[0], 0, false);
-	src_port = dst_port = tables->no_port_row;
-	if (packet->flags & PACKET_PORTS) {
-		src_port = tables->src_port_row[packet->src_port];
-		dst_port = tables->dst_port_row[packet->dst_port];
+	if (!packet || !scratch || !bank)
+		return 0;
+	src = &bank->intervals[address_interval(bank, packet, FW_SRC_ADDR)];
+	dst = &bank->intervals[address_interval(bank, packet, FW_DST_ADDR)];
+	words = src->some & dst->some;
+	if (are_many(words)) {
+		put_keys(scratch, packet);
+		words &= fw_locate(slot);
+		located = true;
 	}
-	protocol = tables->protocol_row[packet->protocol];
-	summary = tables->summary[src] & tables->summary[dst] & tables->summary[src_port] &
-		  tables->summary[dst_port] & tables->summary[protocol];
-	if (vlans) {
-		vlan = tables->vlan_row[packet->vlan_id & 0xfff];
-		summary &= tables->summary[vlan];
+	for (step = 0; step < FW_WORDS && words; step++) {
+		word = lowest_bit(words) & (FW_WORDS - 1);
+		words &= words - 1;
+		bits = word_of(bank, src, word) & word_of(bank, dst, word);
+		if (!bits)
+			continue;
+		if (!located) {
+			put_keys(scratch, packet);
+			fw_locate(slot);
+			located = true;
+		}
+		bits = thin(bank, scratch, word, bits);
+		if (!bits)
+			continue;
+		number = (word * 64 + lowest_bit(bits)) & (FW_RULES - 1);
+		return FOUND(&bank->rules[number]);
 	}
-	if (interfaces) {
-		interface = tables->interface_row[packet->interface & (INTERFACE_SLOTS - 1)];
-		summary &= tables->summary[interface];
-	}
-	if (!summary)
-		return NO_RULE;
-	fields[0] = words_at(tables, src);
-	fields[1] = words_at(tables, dst);
-	fields[2] = words_at(tables, src_port);
-	fields[3] = words_at(tables, dst_port);
-	fields[4] = words_at(tables, protocol);
-	fields[5] = vlans ? words_at(tables, vlan) : fields[4];
-	fields[6] = interfaces ? words_at(tables, interface) : fields[4];
-	for (step = 0; step < FW_WORDS && summary; step++) {
-		__u32 word = lowest_bit(summary) & (FW_WORDS - 1);
-		__u64 bits = fields[0][word] & fields[1][word];
-
-		if (bits)
-			bits &= fields[2][word] & fields[3][word] & fields[4][word];
-		if (bits && (vlans || interfaces))
-			bits &= fields[5][word] & fields[6][word];
-		if (bits)
-			return (word * 64 + lowest_bit(bits)) & (FW_RULES - 1);
-		summary &= summary - 1;
-	}
-	return NO_RULE;
+	return 0;
 }
 
 static __always_inline void count_hit(__u32 rule_id, __u32 bytes)
@@ -236,40 +448,79 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 	if (packet->ethertype == ETHERTYPE_ARP)
 		return true;
 	return packet->protocol == PROTOCOL_ICMPV6 &&
-	       packet->icmp_type >= ICMPV6_ROUTER_SOLICITATION &&
-	       packet->icmp_type <= ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+	       packet->icmp >> 8 >= ICMPV6_ROUTER_SOLICITATION &&
+	       packet->icmp >> 8 <= ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+}
+
+/* MAC addresses and the time, for rule sets that ask for them. */
+static __always_inline void put_rare_keys(const struct fw_head *head, void *data, void *end)
+{
+	__u32 zero = 0;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+	const __be16 *macs = data;
+
+	if (!scratch)
+		return;
+	if (head->asks_time)
+		scratch->keys[FW_TIME] = bpf_ktime_get_boot_ns() / NSEC_PER_SEC;
+	if (!head->asks_macs || (void *)(macs + 6) > end)
+		return;
+	scratch->keys[FW_DST_MAC] = mac(macs);
+	scratch->keys[FW_SRC_MAC] = mac(macs + 3);
+}
+
+/* Ask the banks of the packet's family in turn; 0: no rule matches. */
+static __always_inline struct fw_rule first_match(const struct fw_head *head,
+						  const struct packet *packet, bool tc)
+{
+	union {
+		__u64 whole;
+		struct fw_rule rule;
+	} found = {};
+	bool wide = packet->family == 6;
+	__u32 banks = head->banks[wide], bank, place, slot;
+
+	if (!packet->family)
+		return found.rule;
+	for (bank = 0; bank < FW_BANKS && bank < banks && !found.whole; bank++) {
+		place = wide * FW_BANKS + bank;
+		slot = 2 * place + (head->current >> place & 1);
+		found.whole = fw_candidates(slot, tc);
+		if (found.whole == UNDECIDED)
+			found.whole = fw_classify(slot, tc);
+	}
+	return found.rule;
 }
 
 /*
  * Judge the packet and write the verdict into it; true: it must be dropped. What is not IP, or has
  * no whole IP header, matches no rule: the default policy has it.
  */
-static __always_inline bool judge(struct packet *packet)
+static __always_inline bool judge(struct packet *packet, void *data, void *end, bool tc)
 {
-	const struct fw_tables *tables = tables_of(packet->family);
-	__u32 rule = NO_RULE;
+	const struct fw_head *head = head_in_force();
+	struct fw_rule rule;
 
-	if (!tables) {
+	if (!head) {
 		count_failure(FAILURE_TABLES);
 		return false;
 	}
-	if (packet->family == 6)
-		rule = classify(tables, packet, true);
-	else if (packet->family == 4)
-		rule = classify(tables, packet, false);
-	if (rule < FW_RULES) {
-		packet->rule_id = tables->rules[rule].rule_id;
-		packet->action = tables->rules[rule].action;
+	if (head->asks_macs || head->asks_time)
+		put_rare_keys(head, data, end);
+	rule = first_match(head, packet, tc);
+	if (rule.rule_id) {
+		packet->rule_id = rule.rule_id;
+		packet->action = rule.action;
 	} else if (!is_neighbour_discovery(packet)) {
-		packet->action = tables->default_action;
+		packet->action = head->default_action;
 	}
 	count_hit(packet->rule_id, packet->bytes);
 	if (packet->action == ACTION_PASS)
 		return false;
-	if (packet->action != ACTION_LOG && tables->mode == FW_MODE_ALERT)
+	if (packet->action != ACTION_LOG && head->mode == FW_MODE_ALERT)
 		packet->flags |= PACKET_WOULD;
 	report(packet);
-	return packet->action != ACTION_LOG && tables->mode == FW_MODE_BLOCK;
+	return packet->action != ACTION_LOG && head->mode == FW_MODE_BLOCK;
 }
 
 SEC("xdp.frags")
@@ -279,7 +530,7 @@ int xdp_firewall(struct xdp_md *ctx)
 
 	if (!packet)
 		return XDP_PASS;
-	if (judge(packet))
+	if (judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false))
 		return xdp_drop(packet);
 	return xdp_next(ctx, packet);
 }
@@ -292,7 +543,8 @@ int tc_firewall(struct __sk_buff *ctx)
 
 	if (!packet)
 		return TC_NEXT;
-	if (!packet->by_xdp && judge(packet))
+	if (!packet->by_xdp &&
+	    judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, true))
 		return tc_drop(packet);
 	return tc_next(ctx, packet);
 }

@@ -7,62 +7,171 @@
 
 #include "packet.h"
 
-#define FW_RULES 4096 /* per address family */
+#define FW_RULES 4096 /* of one bank */
 #define FW_WORDS (FW_RULES / 64)
-#define FW_BOUNDS (2 * FW_RULES + 2)
-#define FW_BUCKETS 65536
-/*
- * Rows at most: a rule begins and ends one interval of each field, so each of the two port and two
- * address fields has no more than this; the direct fields have one per value, no ports one more.
- */
-#define FW_ROWS (4 * (2 * FW_RULES + 1) + 4096 + 256 + INTERFACE_SLOTS + 1)
-#define FW_COUNTERS 16384
+#define FW_LEAF_WORDS 8
+#define FW_LEAVES (FW_WORDS / FW_LEAF_WORDS) /* of one bitmap */
+#define FW_BANKS 4			     /* of one address family: 16,384 rules */
+#define FW_PLACES (2 * FW_BANKS)	     /* the banks of IPv4, then those of IPv6 */
+#define FW_POOL 65536			     /* any u16 is in bounds */
+#define FW_BUCKETS 262144
+#define FW_FIELD_SLOTS 16
+#define FW_COUNTERS 32768
 
 enum fw_mode { FW_MODE_ALERT, FW_MODE_BLOCK };
 
-/* Which rules one class of one field's values satisfies: bit r of words is rule r. */
-struct fw_row {
-	__u64 words[FW_WORDS];
+/*
+ * What a rule can ask for, each a key of at most 64 bits (IPv6 addresses have a lower half too).
+ * FW_NOTHING is the key of what a packet does not have: no rule that asks for it holds.
+ */
+enum fw_field {
+	FW_SRC_ADDR,
+	FW_DST_ADDR,
+	FW_DST_PORT,
+	FW_SRC_PORT,
+	FW_PROTOCOL,
+	FW_DETAIL,  /* ICMP type << 8 | code, or FW_TCP_FLAGS | TCP flags */
+	FW_SERVICE, /* enum fw_fragment << 6 | DSCP */
+	FW_VLAN,
+	FW_INNER_VLAN,
+	FW_INTERFACE,
+	FW_SRC_MAC,
+	FW_DST_MAC,
+	FW_TIME, /* boot clock, seconds */
+	FW_FIELDS,
+};
+
+#define FW_NOTHING 0x10000
+#define FW_TCP_FLAGS 0x20000
+
+/* A set of two bits, so that "any fragment" is one of them. */
+enum fw_fragment { FW_WHOLE = 0, FW_FIRST = 1, FW_LATER = 3 };
+
+/* Eight words of a bitmap of rules: bit r of word w is rule 64 w + r. */
+struct fw_leaf {
+	__u64 words[FW_LEAF_WORDS];
 };
 
 /*
- * One address field: sorted lower bounds of intervals, and the row of each interval. base is the
- * index of the interval that a bucket begins in; a key's bucket is (key - origin) >> shift.
+ * From begins to the next one's, all values of a field satisfy the same rules: those of the
+ * bitmap that the leaves are. some: bit w says that word w of it is not zero.
  */
-struct fw_addresses {
-	__u64 origin;
-	__u32 shift;
-	__u32 pad;
-	__u16 base[FW_BUCKETS + 8];
-	__u64 high[FW_BOUNDS];
-	__u64 low[FW_BOUNDS];
-	__u16 row[FW_BOUNDS + 2];
+struct fw_interval {
+	__u64 begins; /* of an IPv6 address the upper half; fw_bank.low has the lower one */
+	__u64 some;
+	__u16 leaf[FW_LEAVES];
 };
 
+#define FW_FEW 7
+
+/* All the rules of an interval, best first. count is FW_MANY where there are more. */
+struct fw_few {
+	__u16 rule[FW_FEW];
+	__u16 count;
+};
+
+#define FW_MANY 0xffff
+
+/*
+ * Where a field's intervals are: from the high bits of a key, (key - origin) >> shift, to the
+ * interval that this bucket begins in, fw_bank.base[base + bucket]. Below origin there is only
+ * the first one.
+ */
+struct fw_index {
+	__u64 origin;
+	__u32 shift;
+	__u32 base;
+	__u32 last;  /* bucket */
+	__u32 first; /* interval */
+};
+
+/* Where the small fields are in the traits of a packet, and of a rule. */
+#define FW_PROTOCOL_AT 0
+#define FW_DETAIL_AT 8
+#define FW_SERVICE_AT 26
+#define FW_VLAN_AT 34
+#define FW_INNER_VLAN_AT 46
+#define FW_INTERFACE_AT 58
+
+/* Bits of fw_rule.asks. */
+#define FW_ASKS_PROTOCOL 1
+#define FW_ASKS_PORTS 2
+#define FW_ASKS_TRAITS 4 /* more than the protocol */
+#define FW_ASKS_SRC_MAC 8
+#define FW_ASKS_DST_MAC 16
+#define FW_ASKS_TIME 32
+#define FW_ASKS_MORE 64 /* than stands here: only the bitmaps know */
+#define FW_ASKS_RARE                                                                               \
+	(FW_ASKS_TRAITS | FW_ASKS_SRC_MAC | FW_ASKS_DST_MAC | FW_ASKS_TIME | FW_ASKS_MORE)
+
+/* The halves of an address and their masks; an IPv4 address is all in the lower one. */
+struct fw_address {
+	__u64 high;
+	__u64 high_mask;
+	__u64 low;
+	__u64 low_mask;
+};
+
+/*
+ * A rule by itself, to check the few candidates that one field leaves without a look at the
+ * others. Masks are zero where it does not care. Two cache lines.
+ */
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
 	__u8 action;   /* enum packet_action */
-	__u8 pad[3];
+	__u8 asks;
+	__u8 protocol;
+	__u8 pad;
+	__u64 traits;
+	__u64 traits_mask;
+	__u16 src_port; /* the lowest, and how many more */
+	__u16 src_ports;
+	__u16 dst_port;
+	__u16 dst_ports;
+	struct fw_address address[2]; /* source and destination */
+	__u64 mac[2];
+	__u64 expires_s; /* boot clock */
+	__u64 reserved;
 };
 
-/* One generation of the rules of one address family, whole. */
-struct fw_tables {
-	__u32 mode;           /* enum fw_mode */
-	__u32 default_action; /* enum packet_action */
-	__u8 any_vlan;        /* no rule asks for a VLAN: rows of it need not be looked at */
-	__u8 any_interface;   /* the same of interfaces */
-	__u16 no_port_row;    /* of packets without ports */
-	__u16 protocol_row[256];
-	__u16 interface_row[INTERFACE_SLOTS];
-	__u16 vlan_row[4096]; /* 0: untagged */
-	__u16 src_port_row[65536];
-	__u16 dst_port_row[65536];
-	__u16 pad[2];
-	struct fw_addresses src;
-	struct fw_addresses dst;
+/*
+ * Up to FW_RULES rules of one address family, in the order in which they are tried. The value of
+ * an mmapable array begins at a page, so leaves and intervals lie on cache lines.
+ */
+struct fw_bank {
+	struct fw_leaf leaves[FW_POOL];
+	struct fw_interval intervals[FW_POOL];
+	__u64 low[FW_POOL];
+	struct fw_few few[FW_POOL];
 	struct fw_rule rules[FW_RULES];
-	__u64 summary[65536]; /* of each row; bit w: words[w] is not zero. Any u16 is in bounds */
-	struct fw_row rows[FW_ROWS];
+	struct fw_index index[FW_FIELD_SLOTS];
+	__u8 asked[FW_FIELD_SLOTS]; /* fields but the addresses that rules ask for, best first */
+	__u32 asked_count;
+	__u8 sparse; /* most intervals of narrow_field have but a few rules */
+	__u8 narrow_field;
+	__u8 pad[2];
+	__u16 base[FW_BUCKETS + 8];
+};
+
+/*
+ * What is in force: which of its two slots (2 * place, 2 * place + 1) of fw_banks is current for
+ * each place, and all that is not of one bank. It is replaced whole, by one pointer.
+ */
+struct fw_head {
+	__u32 current;	      /* bit p: place p is in its second slot */
+	__u8 banks[2];	      /* in use, of IPv4 and of IPv6 */
+	__u8 mode;	      /* enum fw_mode */
+	__u8 default_action;  /* enum packet_action */
+	__u8 asks_macs;
+	__u8 asks_time;
+	__u8 pad[6];
+	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
+};
+
+/* What a packet has of each field but the addresses, and the intervals that these lie in. */
+struct fw_scratch {
+	__u64 keys[FW_FIELD_SLOTS];
+	__u16 at[FW_FIELD_SLOTS];
 };
 
 /*

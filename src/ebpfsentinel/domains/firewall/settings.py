@@ -8,7 +8,7 @@ import msgspec
 
 from ebpfsentinel.model.settings import Mode, Section, Spelling
 
-MAX_RULES = 4096
+MAX_RULES = 16384
 """Rules per address family; one more is refused, never cut off."""
 
 
@@ -52,13 +52,27 @@ class Policy(Spelling):
         return {"allow": "pass", "deny": "drop", "block": "drop"}
 
 
-class Scope(Section):
-    """A scope written as a mapping."""
+class Fragment(Spelling):
+    """Which packets of a fragmented datagram a rule wants (RFC 791, RFC 8200 4.5).
 
-    interface: str
+    Only ``first`` ones and whole packets have ports, ICMP types and TCP flags.
+    """
+
+    NONE = "none"
+    FIRST = "first"
+    LATER = "later"
+    ANY = "any"
+
+
+class Scope(Section):
+    """A scope written as a mapping: one of both."""
+
+    interface: str | None = None
+    namespace: str | None = None
 
 
 Port = int | str | dict[str, int]
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 
 class FirewallRule(Section):
@@ -78,13 +92,71 @@ class FirewallRule(Section):
         Port | None, msgspec.Meta(description="80, '80-443' or {start: 80, end: 443}.")
     ] = None
     dst_port: Annotated[Port | None, msgspec.Meta(description="As src_port.")] = None
+    src_alias: Annotated[
+        str | None, msgspec.Meta(description="Group of source addresses, instead of src_ip.")
+    ] = None
+    dst_alias: Annotated[
+        str | None, msgspec.Meta(description="Group of destination addresses.")
+    ] = None
+    src_port_alias: Annotated[
+        str | None, msgspec.Meta(description="Group of source ports, instead of src_port.")
+    ] = None
+    dst_port_alias: Annotated[
+        str | None, msgspec.Meta(description="Group of destination ports.")
+    ] = None
+    negate_source: Annotated[
+        bool, msgspec.Meta(description="All sources but these, of the same address family.")
+    ] = False
+    negate_destination: Annotated[
+        bool, msgspec.Meta(description="All destinations but these, of the same family.")
+    ] = False
+    icmp_type: Annotated[
+        Byte | None, msgspec.Meta(description="With protocol icmp or icmpv6; 8 is a ping.")
+    ] = None
+    icmp_code: Annotated[Byte | None, msgspec.Meta(description="Together with icmp_type.")] = None
+    flags: Annotated[
+        str | None,
+        msgspec.Meta(description="TCP flags set of those looked at: 'S/SA' is a SYN without ACK."),
+    ] = None
+    dscp_match: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=63)] | None,
+        msgspec.Meta(description="Differentiated services code point; 46 is EF."),
+    ] = None
+    fragment: Annotated[
+        Fragment | None,
+        msgspec.Meta(description="none, first, later or any; nothing: fragmented or not."),
+    ] = None
     vlan_id: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=4094)] | None,
-        msgspec.Meta(description="Outermost 802.1Q VLAN; 0 is untagged."),
+        msgspec.Meta(description="Outermost VLAN (802.1Q, 802.1ad); 0 is untagged."),
     ] = None
+    inner_vlan_id: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=4094)] | None,
+        msgspec.Meta(description="VLAN of the second tag (QinQ); 0: there is none."),
+    ] = None
+    src_mac: Annotated[
+        str | None, msgspec.Meta(description="Source MAC address, aa:bb:cc:dd:ee:ff.")
+    ] = None
+    dst_mac: Annotated[str | None, msgspec.Meta(description="Destination MAC address.")] = None
     scope: Annotated[
-        str | Scope, msgspec.Meta(description="'global', or the interface it holds on.")
+        str | Scope,
+        msgspec.Meta(
+            description="'global', the interface it holds on, or {namespace: NAME}: "
+            "the interfaces that lead there."
+        ),
     ] = "global"
+    schedule: Annotated[
+        str | None, msgspec.Meta(description="Name of the schedule in which it holds.")
+    ] = None
+    ttl: Annotated[
+        int | str | None,
+        msgspec.Meta(
+            description="Of a rule added while running: how long it holds, as 600 or 10m."
+        ),
+    ] = None
+    expires_at: Annotated[
+        str | None, msgspec.Meta(description="Holds until then: 2030-01-31T12:00:00Z.")
+    ] = None
     enabled: Annotated[bool, msgspec.Meta(description="A disabled rule is kept, not used.")] = True
 
 
@@ -106,6 +178,22 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     src_port: str | None
     dst_port: str | None
     vlan_id: int | None
+    src_alias: str | None
+    dst_alias: str | None
+    src_port_alias: str | None
+    dst_port_alias: str | None
+    negate_source: bool
+    negate_destination: bool
+    icmp_type: int | None
+    icmp_code: int | None
+    flags: str | None
+    dscp_match: int | None
+    fragment: str | None
+    inner_vlan_id: int | None
+    src_mac: str | None
+    dst_mac: str | None
+    schedule: str | None
+    expires_at: str | None
     system: bool
     origin: str
     packets: int
@@ -124,6 +212,48 @@ class AntiLockout(Section):
         list[Annotated[int, msgspec.Meta(ge=1, le=65535)]],
         msgspec.Meta(description="TCP ports that always stay open."),
     ] = msgspec.field(default_factory=lambda: [22, 8080, 50051])
+
+
+class AliasType(Spelling):
+    """What a group is made of, or comes from."""
+
+    IP_SET = "ip_set"
+    PORT_SET = "port_set"
+    NESTED = "nested"
+    FILE = "file"
+    DYNAMIC_DNS = "dynamic_dns"
+
+
+class Alias(Section):
+    """A group of addresses or of ports that rules name instead of one."""
+
+    type: Annotated[
+        AliasType, msgspec.Meta(description="ip_set, port_set, nested, file or dynamic_dns.")
+    ]
+    values: Annotated[
+        list[int | str],
+        msgspec.Meta(description="CIDRs, ports and ranges, names of groups, or DNS names."),
+    ] = msgspec.field(default_factory=list)
+    path: Annotated[
+        str, msgspec.Meta(description="Of a file: one CIDR a line, text behind # is a comment.")
+    ] = ""
+
+
+class Window(Section):
+    """Days and a time of day, in the machine's local time."""
+
+    days: Annotated[list[str], msgspec.Meta(description="mon to sun; nothing: every day.")] = (
+        msgspec.field(default_factory=list)
+    )
+    time: Annotated[
+        str, msgspec.Meta(description="HH:MM-HH:MM; an end before the beginning is next day.")
+    ] = "00:00-24:00"
+
+
+class Schedule(Section):
+    """When rules hold."""
+
+    entries: Annotated[list[Window], msgspec.Meta(description="It holds in any of them.")]
 
 
 _LATER: dict[str, Any] = {"extra_json_schema": {"x-reserved": True}}
@@ -150,8 +280,8 @@ class FirewallSettings(Section):
         dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
     ] = None
     aliases: Annotated[
-        dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
-    ] = None
+        dict[str, Alias], msgspec.Meta(description="Groups of addresses or ports, by name.")
+    ] = msgspec.field(default_factory=dict)
     schedules: Annotated[
-        dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
-    ] = None
+        dict[str, Schedule], msgspec.Meta(description="When rules hold, by name.")
+    ] = msgspec.field(default_factory=dict)

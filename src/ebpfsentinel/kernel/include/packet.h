@@ -25,7 +25,7 @@
 #define PROTOCOL_UDP 17
 #define PROTOCOL_ICMPV6 58
 
-#define ICMP_TYPE_NONE 255
+#define ICMP_NONE 0xffff
 #define ICMPV6_ROUTER_SOLICITATION 133
 #define ICMPV6_NEIGHBOUR_ADVERTISEMENT 136
 
@@ -69,8 +69,10 @@ struct packet {
 	__u8 interface; /* slot 0..63 */
 	__u8 slot;      /* place in the chain */
 	__u8 by_xdp;    /* XDP judges on this interface: TC stand-ins keep out */
-	__u8 icmp_type; /* of ICMP and ICMPv6 with a whole first byte; else 255 */
+	__u8 tos;       /* or IPv6 traffic class: DSCP and ECN */
 	__u8 pad[2];
+	__u16 inner_vlan_id; /* of a second tag; 0: none */
+	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

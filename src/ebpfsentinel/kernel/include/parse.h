@@ -110,7 +110,9 @@ static __always_inline __u16 parse_link(struct cursor *cursor, struct packet *pa
 		vlan = cursor_take(cursor, sizeof(*vlan));
 		if (!vlan)
 			return 0;
-		if (!depth && !(packet->flags & PACKET_VLAN))
+		if (packet->flags & PACKET_VLAN)
+			packet->inner_vlan_id = bpf_ntohs(vlan->tci) & 0xfff;
+		else
 			packet->vlan_id = bpf_ntohs(vlan->tci) & 0xfff;
 		packet->flags |= PACKET_VLAN;
 		ethertype = bpf_ntohs(vlan->ethertype);
@@ -136,8 +138,8 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 	if (OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT)
 		return;
 	if ((protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) &&
-	    (void *)(header + 1) <= cursor.end)
-		packet->icmp_type = *header;
+	    (void *)(header + 2) <= cursor.end)
+		packet->icmp = header[0] << 8 | header[1];
 	if (!has_ports(protocol))
 		return;
 	ports = cursor_take(&cursor, 4);
@@ -153,6 +155,8 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 	packet->flags |= PACKET_TCP;
 	if ((void *)(header + 14) <= cursor.end)
 		packet->tcp_flags = header[13];
+	else
+		packet->flags |= PACKET_MALFORMED;
 }
 
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
@@ -171,6 +175,7 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 		packet->flags |= PACKET_LATER_FRAGMENT;
 	else if (fragment & 0x2000)
 		packet->flags |= PACKET_FRAGMENT;
+	packet->tos = ip->tos;
 	OPAQUE(packet->protocol) = ip->protocol;
 	OPAQUE(packet->l4_offset) = packet->l3_offset + sizeof(*ip) + options;
 	packet->src_addr[0] = bpf_ntohl(ip->src_addr);
@@ -237,6 +242,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, void *data, struct
 		packet->src_addr[word] = bpf_ntohl(ip->src_addr[word]);
 		packet->dst_addr[word] = bpf_ntohl(ip->dst_addr[word]);
 	}
+	packet->tos = bpf_ntohl(ip->version_class_flow) >> 20;
 	OPAQUE(packet->protocol) = ip->next_header;
 	OPAQUE(packet->l4_offset) = packet->l3_offset + sizeof(*ip);
 	packet->flags |= PACKET_IPV6;
@@ -247,7 +253,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, void *data, struct
 	return false;
 }
 
-/* Fill `packet` from the frame in [data, end); everything but vlan_id and VLAN flag is reset. */
+/* Fill `packet` from the frame in [data, end); everything but vlan_id and the VLAN flag is reset. */
 static __always_inline void parse_frame(void *data, void *end, struct packet *packet)
 {
 	struct cursor cursor = {.at = data, .end = end};
@@ -257,7 +263,9 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->src_port = packet->dst_port = 0;
 	packet->protocol = packet->family = packet->tcp_flags = 0;
 	packet->rule_id = 0;
-	packet->icmp_type = ICMP_TYPE_NONE;
+	packet->tos = 0;
+	packet->inner_vlan_id = 0;
+	packet->icmp = ICMP_NONE;
 	packet->action = packet->ratelimit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;

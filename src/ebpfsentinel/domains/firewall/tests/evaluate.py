@@ -1,64 +1,154 @@
-"""``classify`` of ``firewall.bpf.c`` in Python, step by step, over a compiled ``fw_tables``."""
+"""``fw_classify`` of ``firewall.bpf.c`` in Python, step by step, over compiled banks."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ebpfsentinel.domains.firewall.compile import NOTHING, TCP_FLAGS
+from ebpfsentinel.domains.firewall.events import FwField
+from ebpfsentinel.domains.firewall.record import (
+    _TRAITS,
+    DST_MAC,
+    MORE,
+    PORTS,
+    PROTOCOL,
+    SRC_MAC,
+    TIME,
+)
+
 if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.tests.packets import Packet
 
-BUCKETS, WORDS, ALL = 65536, 64, (1 << 64) - 1
+ALL = (1 << 64) - 1
 
 
-def address_row(field, high: int, low: int) -> int:
-    """The row of the interval that an address lies in."""
-    origin, shift = int(field["origin"]), int(field["shift"])
+def find(bank, field: int, high: int, low: int = 0, *, wide: bool = False):
+    """The interval that a key lies in."""
+    index = bank["index"][field]
+    origin = int(index["origin"])
     if high < origin:
-        return int(field["row"][0])
-    bucket = min((high - origin) >> shift, BUCKETS - 1)
-    first = int(field["base"][bucket])
-    count = int(field["base"][bucket + 1]) - first
-    for _ in range(14):
+        return bank["intervals"][index["first"]]
+    at = int(index["base"]) + min((high - origin) >> int(index["shift"]), int(index["last"]))
+    first = int(bank["base"][at])
+    if not wide and not index["shift"]:
+        return bank["intervals"][first]
+    count = int(bank["base"][at + 1]) - first
+    for _ in range(16):
         if not count:
             break
         half = (count + 1) >> 1
         middle = first + half
-        if (int(field["high"][middle]), int(field["low"][middle])) <= (high, low):
+        begins = int(bank["intervals"]["begins"][middle]), int(bank["low"][middle])
+        if begins <= (high, low):
             first, count = middle, count - half
         else:
             count = half - 1
     assert not count
-    return int(field["row"][first])
+    return bank["intervals"][first]
 
 
-def decided(tables, packet: Packet, slot: int = 0) -> int:
-    """The number of the rule that decides, 0 for the default policy."""
-    table, rows = tables[0], tables["rows"][0]
+def keys(packet: Packet, slot: int, now_s: int) -> dict[int, int]:
+    """What the packet has of each field but the addresses."""
+    sport, dport = packet.ports or (NOTHING, NOTHING)
+    detail = NOTHING
+    if packet.tcp_flags is not None:
+        detail = TCP_FLAGS | packet.tcp_flags
+    elif packet.icmp is not None:
+        detail = packet.icmp[0] << 8 | packet.icmp[1]
+    return {
+        FwField.FW_DST_PORT: dport,
+        FwField.FW_SRC_PORT: sport,
+        FwField.FW_PROTOCOL: packet.protocol,
+        FwField.FW_DETAIL: detail,
+        FwField.FW_SERVICE: (0, 1, 3)[packet.fragment] << 6 | packet.dscp,
+        FwField.FW_VLAN: packet.vlan,
+        FwField.FW_INNER_VLAN: packet.inner_vlan,
+        FwField.FW_INTERFACE: slot,
+        FwField.FW_SRC_MAC: packet.src_mac,
+        FwField.FW_DST_MAC: packet.dst_mac,
+        FwField.FW_TIME: now_s,
+    }
+
+
+def decided(banks, packet: Packet, slot: int = 0, now_s: int = 0) -> int:
+    """The number of the rule that decides, 0 for the default policy; ``banks`` in order."""
+    return next(filter(None, (_classify(bank[0], packet, slot, now_s) for bank in banks)), 0)
+
+
+def _chosen(bank, packet: Packet, slot: int, now_s: int):
+    """The interval of each field that rules ask for."""
     halves = [
         (address, 0) if packet.family == 4 else (address >> 64, address & ALL)
         for address in (packet.src, packet.dst)
     ]
-    sport, dport = packet.ports or (0, 0)
-    no_port = table["no_port_row"]
-    chosen = [
-        address_row(table["src"], *halves[0]),
-        address_row(table["dst"], *halves[1]),
-        table["src_port_row"][sport] if packet.ports else no_port,
-        table["dst_port_row"][dport] if packet.ports else no_port,
-        table["protocol_row"][packet.protocol],
-    ]
-    if not table["any_vlan"]:
-        chosen.append(table["vlan_row"][packet.vlan])
-    if not table["any_interface"]:
-        chosen.append(table["interface_row"][slot])
-    summary = ALL
-    for row in chosen:
-        summary &= int(table["summary"][row])
-    for word in range(WORDS):
-        bits = ALL * (summary >> word & 1)
-        for row in chosen:
-            bits &= int(rows["words"][row, word])
+    wide = packet.family == 6
+    chosen = [find(bank, field, *half, wide=wide) for field, half in enumerate(halves)]
+    has = keys(packet, slot, now_s)
+    asked = bank["asked"][: bank["asked_count"]].tolist()
+    return chosen + [find(bank, field, has[field]) for field in asked]
+
+
+def _classify(bank, packet: Packet, slot: int, now_s: int) -> int:
+    chosen = _chosen(bank, packet, slot, now_s)
+    some = ALL
+    for interval in chosen:
+        some &= int(interval["some"])
+    for word in range(64):
+        bits = ALL * (some >> word & 1)
+        for interval in chosen:
+            bits &= int(bank["leaves"]["words"][interval["leaf"][word // 8], word % 8])
         if bits:
             lowest = (bits & -bits).bit_length() - 1
-            return int(table["rules"]["rule_id"][word * 64 + lowest])
+            return int(bank["rules"]["rule_id"][word * 64 + lowest])
     return 0
+
+
+def decided_by_records(banks, packet: Packet, slot: int = 0, now_s: int = 0) -> int:
+    """The same from the records, where these say all: rule after rule."""
+    for bank in banks:
+        rules = bank[0]["rules"]
+        for number in np.flatnonzero(rules["rule_id"]).tolist():
+            rule = rules[number]
+            if rule["asks"] & MORE or not _holds(rule, packet, slot, now_s):
+                if rule["asks"] & MORE and _in_bitmaps(bank[0], number, packet, slot, now_s):
+                    return int(rule["rule_id"])
+                continue
+            return int(rule["rule_id"])
+    return 0
+
+
+def _in_bitmaps(bank, number: int, packet: Packet, slot: int, now_s: int) -> bool:
+    return all(
+        int(bank["leaves"]["words"][interval["leaf"][number // 512], number // 64 % 8])
+        >> number % 64
+        & 1
+        for interval in _chosen(bank, packet, slot, now_s)
+    )
+
+
+def _holds(rule, packet: Packet, slot: int, now_s: int) -> bool:
+    has = keys(packet, slot, now_s)
+    traits = sum(has[field] << at for field, (at, _) in _TRAITS.items())
+    asks = int(rule["asks"])
+    ports = packet.ports or (-1, -1)
+    return (
+        not (traits ^ int(rule["traits"])) & int(rule["traits_mask"])
+        and (not asks & PROTOCOL or rule["protocol"] == packet.protocol)
+        and all(
+            not (half ^ int(rule["address"][name][end])) & int(rule["address"][f"{name}_mask"][end])
+            for end, address in enumerate((packet.src, packet.dst))
+            for name, half in (("high", address >> 64), ("low", address & ALL))
+        )
+        and (
+            not asks & PORTS
+            or all(
+                int(rule[name]) <= port <= int(rule[name]) + int(rule[f"{name}s"])
+                for name, port in zip(("src_port", "dst_port"), ports, strict=True)
+            )
+        )
+        and (not asks & SRC_MAC or packet.src_mac == rule["mac"][0])
+        and (not asks & DST_MAC or packet.dst_mac == rule["mac"][1])
+        and (not asks & TIME or now_s < rule["expires_s"])
+    )

@@ -59,7 +59,14 @@ class Judge:
         self._out = ffi.new("char[]", 4096)
 
     def rules(
-        self, *rules: FirewallRule, interfaces=None, lockout=False, mode="block", policy="pass"
+        self,
+        *rules: FirewallRule,
+        interfaces=None,
+        lockout=False,
+        mode="block",
+        policy="pass",
+        boot_offset_ns=0,
+        **settings,
     ) -> None:
         """Put the rules in force, in block mode unless said otherwise."""
         wanted = FirewallSettings(
@@ -67,8 +74,15 @@ class Judge:
             default_policy=Policy(policy),
             rules=list(rules),
             anti_lockout=AntiLockout(enabled=lockout),
+            **settings,
         )
-        plan = self.engine.plan(wanted, {}, Surroundings(interfaces=interfaces or {}))
+        around = Surroundings(
+            interfaces=interfaces or {},
+            boot_offset_ns=boot_offset_ns,
+            now_ns=boot_offset_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            anew=True,
+        )
+        plan = self.engine.plan(wanted, {}, around)
         self.kernel.apply(plan.actions)
         self.engine.commit(plan)
         self.kernel.drain("fw_events")

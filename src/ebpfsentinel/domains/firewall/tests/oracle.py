@@ -119,4 +119,4 @@ def _transport(frame: bytes, found: Parsed) -> None:
     found.flags |= PORTS
     if found.protocol == 6:
         found.flags |= TCP
-        found.tcp_flags = frame[found.l4 + 13] if found.l4 + 14 <= len(frame) else 0
+        found.tcp_flags = _take(frame, found.l4, 14)[13]

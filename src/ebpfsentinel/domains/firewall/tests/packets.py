@@ -49,13 +49,16 @@ __all__ = [
 
 TCP_NUMBER, UDP_NUMBER, ICMP_NUMBER, ICMPV6_NUMBER = 6, 17, 1, 58
 WITH_PORTS = {6, 17, 33, 132, 136}
-_MACS = bytes.fromhex("0200000000010200000000ff")
 _L4 = {TCP_NUMBER: 20, UDP_NUMBER: 8}
+
+
+WHOLE, FIRST, LATER = range(3)
+SRC_MAC, DST_MAC = 0x0200_0000_00FF, 0x0200_0000_0001
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Packet:
-    """What a rule can ask of a packet; ``ports`` is None where it has none."""
+    """What a rule can ask of a packet; ``ports``, ``icmp`` and flags are None where it has none."""
 
     family: int
     src: int
@@ -64,6 +67,13 @@ class Packet:
     ports: tuple[int, int] | None
     vlan: int = 0
     interface: str | None = None
+    inner_vlan: int = 0
+    icmp: tuple[int, int] | None = None
+    tcp_flags: int | None = None
+    dscp: int = 0
+    fragment: int = WHOLE
+    src_mac: int = SRC_MAC
+    dst_mac: int = DST_MAC
 
 
 def ether(payload, *tags) -> bytes:
@@ -91,24 +101,37 @@ def udp6(src="2001:db8::1", dst="2001:db8::2", sport=1234, dport=53, tags=(), da
 
 
 def frame(packet: Packet) -> bytes:
-    """The frame of a packet; one without ports of a protocol that has some is a later fragment."""
-    ports = struct.pack(">HH", *packet.ports) if packet.ports else b"\x08\x00\x00\x00"
-    payload = ports.ljust(_L4.get(packet.protocol, 8), b"\0")
-    later = packet.ports is None and packet.protocol in WITH_PORTS
-    tag = struct.pack(">HH", 0x8100, packet.vlan) if packet.vlan else b""
+    """The frame of a packet; behind the header of a later fragment is what looks like ports."""
+    macs = packet.dst_mac.to_bytes(6, "big") + packet.src_mac.to_bytes(6, "big")
+    tags = b""
+    if packet.vlan or packet.inner_vlan:
+        tags += struct.pack(">HH", 0x88A8 if packet.inner_vlan else 0x8100, packet.vlan)
+    if packet.inner_vlan:
+        tags += struct.pack(">HH", 0x8100, packet.inner_vlan)
+    payload = _payload(packet)
     build = _ipv4 if packet.family == 4 else _ipv6
-    return _MACS + tag + build(packet, payload, later) + payload
+    return macs + tags + build(packet, payload) + payload
 
 
-def _ipv4(packet: Packet, payload: bytes, later: bool) -> bytes:
+def _payload(packet: Packet) -> bytes:
+    if packet.icmp:
+        return bytes(packet.icmp).ljust(8, b"\0")
+    ports = struct.pack(">HH", *packet.ports) if packet.ports else b"\x08\x00\x00\x00"
+    body = bytearray(ports.ljust(_L4.get(packet.protocol, 8), b"\0"))
+    if packet.tcp_flags is not None:
+        body[13] = packet.tcp_flags
+    return bytes(body)
+
+
+def _ipv4(packet: Packet, payload: bytes) -> bytes:
     return struct.pack(
         ">HBBHHHBBHII",
         0x0800,
         0x45,
-        0,
+        packet.dscp << 2,
         20 + len(payload),
         1,
-        185 if later else 0,
+        (0, 0x2000, 185)[packet.fragment],
         64,
         packet.protocol,
         0,
@@ -117,15 +140,16 @@ def _ipv4(packet: Packet, payload: bytes, later: bool) -> bytes:
     )
 
 
-def _ipv6(packet: Packet, payload: bytes, later: bool) -> bytes:
-    fragment = struct.pack(">BBHI", packet.protocol, 0, 185 << 3, 7) if later else b""
+def _ipv6(packet: Packet, payload: bytes) -> bytes:
+    offset = (0, 1, 185 << 3)[packet.fragment]
+    fragment = struct.pack(">BBHI", packet.protocol, 0, offset, 7) if packet.fragment else b""
     return (
         struct.pack(
             ">HIHBB",
             0x86DD,
-            6 << 28,
+            6 << 28 | packet.dscp << 22,
             len(fragment) + len(payload),
-            44 if later else packet.protocol,
+            44 if packet.fragment else packet.protocol,
             64,
         )
         + packet.src.to_bytes(16, "big")

@@ -39,12 +39,14 @@ def compare(judge, seed, packets):
     count = 4096 if seed % 200 == 199 else pick.choice(SIZES)
     rules, near = rulesets.ruleset(pick, count)
     interface = pick.choice((None, *rulesets.INTERFACES))
-    judge.rules(*rules, interfaces=rulesets.INTERFACES, mode="alert")
+    offset_ns = rulesets.NOW_S * 1_000_000_000 - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    judge.rules(*rules, interfaces=rulesets.INTERFACES, mode="alert", boot_offset_ns=offset_ns)
     place_interface(judge.kernel, rulesets.INTERFACES.get(interface, 0))
     order, names, found = ranked(rules), judge.names(), []
     for _ in range(packets if count < 1000 else packets // 20):
         packet = rulesets.packet(pick, near, interface)
-        wanted = next((rule for rule in order if matches(rule, packet)), None)
+        now_s = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) + offset_ns) / 1e9
+        wanted = next((rule for rule in order if matches(rule, packet, now_s)), None)
         code, head = judge.quick(frame(packet))
         meta = np.frombuffer(head, PACKET_META)[0]
         expected = (PASS, wanted and wanted.id, ACTIONS[wanted.action] if wanted else 0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from ebpfsentinel.domains.firewall.settings import FirewallRule, Protocol, RuleAction
-from ebpfsentinel.domains.firewall.tests.packets import WITH_PORTS, Packet
+from ebpfsentinel.domains.firewall.settings import FirewallRule, Fragment, Protocol, RuleAction
+from ebpfsentinel.domains.firewall.tests.packets import FIRST, LATER, WHOLE, WITH_PORTS, Packet
 
 BITS = {4: 32, 6: 128}
 PORTS = (0, 1, 53, 80, 81, 443, 1023, 1024, 32768, 65534, 65535)
@@ -45,6 +45,13 @@ def port(pick):
     return pick.choice(PORTS) if pick.random() < 0.8 else pick.randrange(65536)
 
 
+MACS = (0x0200000000FF, 0x020000000001, 0x020000000002, 0)
+FLAGS = ("S", "S/SA", "A/A", "/SAFR", "FSRPAUEC", "R", "SA/SAEC", "E/EC")
+MOMENTS = ("2001-01-01T00:00:00Z", "2029-12-31T23:59:00Z", "2030-01-01T01:00:00Z")
+NOW_S = 1893456000
+"""2030-01-01T00:00:00Z: the first two have lapsed."""
+
+
 def rule(pick, number, near):
     """One rule; ``near`` holds base addresses by family."""
     family = pick.choice((4, 4, 6))
@@ -52,19 +59,49 @@ def rule(pick, number, near):
     portless = protocol in (Protocol.ICMP, Protocol.ICMPV6)
     both = [ports(pick), ports(pick)]
     both = [f"{p['start']}-{p['end']}" if isinstance(p, dict) else p for p in both]
+    src_ip = pick.choice((None, cidr(pick, family, near[family])))
+    dst_ip = pick.choice((None, cidr(pick, family, near[family])))
+    rare = pick.random() < 0.5
     return FirewallRule(
         id=f"r{number}",
         priority=pick.choice((1, 2, 5, 5, 5, 10, 1_000_000)),
         action=pick.choice(list(RuleAction)),
         protocol=protocol,
-        src_ip=pick.choice((None, cidr(pick, family, near[family]))),
-        dst_ip=pick.choice((None, cidr(pick, family, near[family]))),
+        src_ip=src_ip,
+        dst_ip=dst_ip,
         src_port=None if portless or pick.random() < 0.5 else both[0],
         dst_port=None if portless else both[1],
         vlan_id=pick.choice((None, None, None, None, 0, 1, 100, 4094)),
         scope=pick.choice(("global", "global", "global", "lan0", "wan0")),
         enabled=pick.random() < 0.95,
+        negate_source=src_ip is not None and pick.random() < 0.1,
+        negate_destination=dst_ip is not None and pick.random() < 0.1,
+        **(_rare(pick, protocol) if rare else {}),
     )
+
+
+def _rare(pick, protocol):
+    """Conditions that few rules have; each about one time in four."""
+    found = {
+        "inner_vlan_id": pick.choice((0, 1, 5)),
+        "src_mac": _mac(pick),
+        "dst_mac": _mac(pick),
+        "dscp_match": pick.choice((0, 46, 63)),
+        "fragment": pick.choice(list(Fragment)),
+        "expires_at": pick.choice(MOMENTS),
+    }
+    if protocol is Protocol.TCP:
+        found["flags"] = pick.choice(FLAGS)
+    if protocol in (Protocol.ICMP, Protocol.ICMPV6):
+        found["icmp_type"] = pick.choice((0, 3, 8, 128, 255))
+    chosen = {name: value for name, value in found.items() if pick.random() < 0.25}
+    if "icmp_type" in chosen and pick.random() < 0.5:
+        chosen["icmp_code"] = pick.choice((0, 1, 255))
+    return chosen
+
+
+def _mac(pick):
+    return pick.choice(MACS).to_bytes(6, "big").hex(":")
 
 
 def bases(pick):
@@ -82,12 +119,14 @@ def ruleset(pick, count):
 
 
 def packet(pick, near, interface=None):
-    """A packet; in one of ten cases a later fragment where its protocol has ports."""
+    """A packet; one in five of those whose protocol has ports is a fragment."""
     family = pick.choice((4, 6))
     protocol = pick.choice(PROTOCOLS)
     if family == 6 and protocol in (0, 50):
         protocol = 59
-    carries = protocol in WITH_PORTS and pick.random() < 0.9
+    kind = pick.choice((WHOLE,) * 8 + (FIRST, LATER)) if protocol in WITH_PORTS else WHOLE
+    carries = kind != LATER and protocol in WITH_PORTS
+    icmp = (pick.choice((0, 3, 8, 128, 255)), pick.choice((0, 1, 255)))
     return Packet(
         family,
         address(pick, family, near[family]),
@@ -96,4 +135,11 @@ def packet(pick, near, interface=None):
         (port(pick), port(pick)) if carries else None,
         pick.choice((0, 0, 0, 1, 100, 4094, 4095)),
         interface,
+        inner_vlan=pick.choice((0, 0, 0, 1, 5)),
+        icmp=icmp if protocol in (1, 58) else None,
+        tcp_flags=pick.choice((2, 16, 18, 0, 4, 255)) if carries and protocol == 6 else None,
+        dscp=pick.choice((0, 0, 46, 63)),
+        fragment=kind,
+        src_mac=pick.choice(MACS),
+        dst_mac=pick.choice(MACS),
     )

@@ -8,39 +8,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebpfsentinel.domains.firewall import DOMAIN
-from ebpfsentinel.domains.firewall.compile import TooManyRowsError, compile_tables
 from ebpfsentinel.domains.firewall.engine import RuleSet
-from ebpfsentinel.domains.firewall.ranking import check_rules
-from ebpfsentinel.domains.firewall.settings import AntiLockout, FirewallRule, FirewallSettings
+from ebpfsentinel.domains.firewall.settings import (
+    Alias,
+    AliasType,
+    AntiLockout,
+    FirewallRule,
+    FirewallSettings,
+)
 from ebpfsentinel.domains.firewall.tests import rulesets
-from ebpfsentinel.domains.firewall.tests.evaluate import decided
+from ebpfsentinel.domains.firewall.tests.evaluate import decided, decided_by_records
 from ebpfsentinel.domains.firewall.tests.packets import Packet, number
 from ebpfsentinel.domains.firewall.tests.reference import first_match
-from ebpfsentinel.model.action import Swap
+from ebpfsentinel.model.action import Switch
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import SettingsError
 
-AROUND = Surroundings(interfaces=rulesets.INTERFACES)
+AROUND = Surroundings(interfaces=rulesets.INTERFACES, now_ns=rulesets.NOW_S * 1_000_000_000)
 
 
 def compiled(rules):
-    """The tables by family, and the id of each rule by number."""
+    """The banks by family, and the id of each rule by number."""
     engine = DOMAIN.engine(Tools(rules=None))
     wanted = FirewallSettings(rules=rules, anti_lockout=AntiLockout(enabled=False))
     plan = engine.plan(wanted, {}, AROUND)
     assert isinstance(plan.state, RuleSet)
-    swaps = [action for action in plan.actions if isinstance(action, Swap)]
-    tables = {6 if swap.map == "fw_ipv6" else 4: swap.value for swap in swaps}
-    return tables, {**plan.state.names, 0: None}
+    (switch,) = [action for action in plan.actions if isinstance(action, Switch)]
+    banks = {4: [], 6: []}
+    for place, bank in sorted(switch.places.items()):
+        banks[6 if place >= 4 else 4].append(bank)
+    return banks, {**plan.state.names, 0: None}
 
 
 def check(rules, packets):
     tables, names = compiled(rules)
     for packet in packets:
-        wanted = first_match(rules, packet)
+        wanted = first_match(rules, packet, rulesets.NOW_S)
         slot = rulesets.INTERFACES.get(packet.interface, 0)
-        found = names[decided(tables[packet.family], packet, slot)]
-        assert found == (wanted and wanted.id), packet
+        for way in (decided, decided_by_records):
+            found = names[way(tables[packet.family], packet, slot, rulesets.NOW_S)]
+            assert found == (wanted and wanted.id), packet
 
 
 def rule(rule_id, **fields):
@@ -142,8 +149,8 @@ def spread(family, count):
             protocol="tcp" if n % 2 else "udp",
             src_ip=f"{text(base + n * step)}/{bits - 1}",
             dst_ip=f"{text(base + n * step + step // 2)}/{bits}",
-            src_port=f"{2 + n * 8}-{4 + n * 8}",
-            dst_port=f"{3 + n * 8}-{5 + n * 8}",
+            src_port=f"{2 + n * 8 % 65536}-{4 + n * 8 % 65536}",
+            dst_port=f"{3 + n * 8 % 65536}-{5 + n * 8 % 65536}",
             vlan_id=n % 4095,
         )
         for n in range(count)
@@ -166,19 +173,42 @@ def test_4096_rules_of_each_family_that_share_nothing():
             assert names[decided(tables[family], missed)] is None
 
 
+def test_rules_fill_bank_after_bank():
+    rules = spread(4, 4096 * 2 + 1)
+    tables, names = compiled(rules)
+    assert len(tables[4]) == 3
+    for n in (0, 4095, 4096, 8191, 8192):
+        src = int(rulesets.ipaddress.ip_network(rules[n].src_ip)[1])
+        dst = int(rulesets.ipaddress.ip_network(rules[n].dst_ip)[0])
+        port = 3 + n * 8 % 65536
+        tried = Packet(4, src, dst, 6 if n % 2 else 17, (port, port), n % 4095)
+        assert names[decided(tables[4], tried)] == rules[n].id
+
+
 def test_one_rule_too_many_is_refused():
-    with pytest.raises(SettingsError, match="4097 rules for IPv4; 4096 is the most"):
-        compiled(spread(4, 4097))
-    rules = [rule(f"r{n}", dst_port=n, protocol="tcp") for n in range(4097)]
-    with pytest.raises(SettingsError, match="Join neighbouring CIDRs"):
+    rules = [rule(f"r{n}", dst_port=n, protocol="tcp") for n in range(16385)]
+    with pytest.raises(SettingsError, match="16385 rules for IPv4; 16384 is the most") as raised:
         compiled(rules)
-    compiled([*rules[:4096], rule("off", enabled=False)])
+    assert "Join neighbouring CIDRs" in str(raised.value)
+    compiled([*rules[:16384], rule("off", enabled=False)])
 
 
-def test_the_compiler_itself_takes_no_more_either():
-    (found,) = check_rules([(rule("r"), "here", "config")], {})
-    with pytest.raises(TooManyRowsError, match="4096 is the most"):
-        compile_tables([found.ranked(4, 1, {})] * 4097, wide=False, mode=0, default_action=0)
+def test_too_many_borders_are_refused():
+    """Two groups of 20,000 addresses, no two of them next to each other."""
+    groups = {
+        end: Alias(
+            type=AliasType.IP_SET,
+            values=[str(rulesets.ipaddress.IPv4Address(base + n * 2)) for n in range(20_000)],
+        )
+        for end, base in (("here", 0x0A000000), ("there", 0x0B000000))
+    }
+    wanted = FirewallSettings(
+        aliases=groups, rules=[rule("r", src_alias="here", dst_alias="there")]
+    )
+    with pytest.raises(SettingsError, match="differ in too many places"):
+        DOMAIN.engine(Tools(rules=None)).plan(wanted, {}, AROUND)
+    wanted.rules = [rule("r", src_alias="here")]
+    DOMAIN.engine(Tools(rules=None)).plan(wanted, {}, AROUND)
 
 
 def test_equal_rule_sets_give_equal_tables():
@@ -187,4 +217,5 @@ def test_equal_rule_sets_give_equal_tables():
     first, _ = compiled(rules)
     second, _ = compiled(rules)
     for family in (4, 6):
-        assert np.array_equal(first[family].view("u1"), second[family].view("u1"))
+        for one, other in zip(first[family], second[family], strict=True):
+            assert np.array_equal(one.view("u1"), other.view("u1"))

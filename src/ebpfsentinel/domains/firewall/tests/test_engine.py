@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import msgspec
 import numpy as np
@@ -15,7 +16,7 @@ from ebpfsentinel.domains.firewall.alerting import MAX_ALERTS
 from ebpfsentinel.domains.firewall.engine import DEFAULT_RULE, FirewallEngine
 from ebpfsentinel.domains.firewall.events import FW_COUNT, PACKET_EVENT, FwMode
 from ebpfsentinel.domains.firewall.settings import FirewallSettings
-from ebpfsentinel.model.action import MapDelete, Swap
+from ebpfsentinel.model.action import MapDelete, Switch
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.rules import Cel
@@ -83,12 +84,13 @@ def test_two_rules_of_one_id_are_refused_with_both_places():
         engine_of(RULE, RULE)
 
 
-def test_the_4097th_rule_of_a_family_is_refused_and_no_rule_is_cut_off():
-    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(4097)]
-    engine = engine_of(*rules[:4096], anti_lockout={"enabled": False})
-    with pytest.raises(SettingsError, match="4097 rules for IPv4; 4096 is the most"):
+def test_the_16385th_rule_of_a_family_is_refused_and_no_rule_is_cut_off():
+    """W51: the reference answers 201 and keeps the first 4,096."""
+    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(16385)]
+    engine = engine_of(*rules[:16384], anti_lockout={"enabled": False})
+    with pytest.raises(SettingsError, match="16385 rules for IPv4; 16384 is the most"):
         change(engine, *rules, anti_lockout={"enabled": False})
-    assert len(own(engine)) == 4096
+    assert len(own(engine)) == 16384
 
 
 def test_priority_ranks_and_position_breaks_ties():
@@ -125,7 +127,7 @@ def test_numbers_are_recalled_after_a_restart():
     engine.recall(memo)
     plan = change(engine, RULE)
     assert plan.memo == memo
-    assert all(isinstance(action, Swap) for action in plan.actions)
+    assert all(isinstance(action, Switch) for action in plan.actions)
 
 
 def test_a_plan_changes_nothing_until_it_is_committed():
@@ -134,13 +136,32 @@ def test_a_plan_changes_nothing_until_it_is_committed():
     assert set(own(engine)) == {"a"}
 
 
-def test_mode_and_policy_are_in_the_tables_of_both_families():
+def test_mode_and_policy_are_in_the_head():
     plan = change(engine_of(), mode="enforce", default_policy="deny")
-    swaps = [action for action in plan.actions if isinstance(action, Swap)]
-    assert {swap.map for swap in swaps} == {"fw_ipv4", "fw_ipv6"}
-    for swap in swaps:
-        assert swap.value["mode"][0] == FwMode.FW_MODE_BLOCK
-        assert swap.value["default_action"][0] == 1
+    (switch,) = plan.actions
+    assert switch.head["mode"][0] == FwMode.FW_MODE_BLOCK
+    assert switch.head["default_action"][0] == 1
+    assert switch.head["banks"][0].tolist() == [1, 1]
+
+
+def test_only_the_banks_that_changed_are_compiled_again():
+    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(4097)]
+    engine = engine_of(*rules, anti_lockout={"enabled": False})
+    added = {"id": "v6", "priority": 1, "action": "deny", "src_ip": "2001:db8::1"}
+    (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions[1:]
+    assert (set(switch.places), set(switch.kept)) == ({4}, {0, 1})
+    rules[4096] |= {"action": "allow"}
+    (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions
+    assert (set(switch.places), set(switch.kept)) == ({1}, {0, 4})
+    anew = dataclasses.replace(AROUND, anew=True)
+    (switch,) = change(engine, *rules, added, around=anew, anti_lockout={"enabled": False}).actions
+    assert (set(switch.places), set(switch.kept)) == ({0, 1, 4}, set())
+
+
+def test_what_the_kernel_was_not_given_is_compiled_when_it_is():
+    engine = engine_of(RULE, enabled=False)
+    (switch,) = change(engine, RULE).actions
+    assert set(switch.places) == {0, 4}
 
 
 def events(count, **values):
@@ -191,7 +212,7 @@ def test_events_of_a_rule_that_is_gone_still_name_it_and_of_none_the_policy():
 def test_hits_are_shown_with_the_rule():
     engine = engine_of(RULE)
     number = change(engine, RULE).memo["numbers"]["a"]
-    counts = np.zeros(16384, FW_COUNT)
+    counts = np.zeros(32768, FW_COUNT)
     engine.feed("fw_count", counts, 4)
     counts[number] = (3, 180)
     engine.feed("fw_count", counts, 5)
@@ -203,7 +224,7 @@ def test_hits_are_shown_with_the_rule():
 def test_hits_of_an_earlier_agent_have_no_time():
     engine = engine_of(RULE)
     number = change(engine, RULE).memo["numbers"]["a"]
-    counts = np.zeros(16384, FW_COUNT)
+    counts = np.zeros(32768, FW_COUNT)
     counts[number] = (3, 180)
     engine.feed("fw_count", counts, 5)
     assert (own(engine)["a"].packets, own(engine)["a"].last_hit_ns) == (3, None)

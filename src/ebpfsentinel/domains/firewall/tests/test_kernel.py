@@ -433,8 +433,8 @@ def test_a_reload_never_shows_a_verdict_of_neither_generation(judge):
 
 def test_a_refused_rule_set_leaves_the_old_one_in_force(judge):
     judge.rules(rule("r", **DENY_80))
-    many = [rule(f"m{n}", "allow", dst_port=n, protocol="tcp") for n in range(4097)]
-    with pytest.raises(SettingsError, match="4097 rules"):
+    many = [rule(f"m{n}", "allow", dst_port=n, protocol="tcp") for n in range(16385)]
+    with pytest.raises(SettingsError, match="16385 rules"):
         judge.rules(*many)
     assert judge.by(tcp4(dport=80)) == "r"
 
