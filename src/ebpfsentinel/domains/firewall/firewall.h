@@ -42,7 +42,8 @@ struct fw_addresses {
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
 	__u8 action;   /* enum packet_action */
-	__u8 pad[3];
+	__u8 mirror;   /* slot of fw_mirrors; 0: no copy */
+	__u16 cpu;     /* 1 + the CPU it is steered to; 0: stays where it is */
 };
 
 /* One generation of the rules of one address family, whole. */

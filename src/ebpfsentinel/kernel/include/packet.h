@@ -70,7 +70,7 @@ struct packet {
 	__u8 slot;      /* place in the chain */
 	__u8 by_xdp;    /* XDP judges on this interface: TC stand-ins keep out */
 	__u8 icmp_type; /* of ICMP and ICMPv6 with a whole first byte; else 255 */
-	__u8 pad[2];
+	__u16 cpu;      /* 1 + the CPU it is steered to at the end of the chain; 0: none */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

@@ -257,6 +257,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->src_port = packet->dst_port = 0;
 	packet->protocol = packet->family = packet->tcp_flags = 0;
 	packet->rule_id = 0;
+	packet->cpu = 0;
 	packet->icmp_type = ICMP_TYPE_NONE;
 	packet->action = packet->ratelimit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
