@@ -22,13 +22,13 @@ static __always_inline void look_up_interface(struct packet *packet)
 	packet->by_xdp = known->by_ifindex[ifindex].xdp;
 }
 
-SEC("xdp.frags")
-int xdp_root(struct xdp_md *ctx)
+static __always_inline int enter(struct xdp_md *ctx, bool dry)
 {
 	struct packet *packet = packet_of(&xdp_packet);
 
 	if (!packet)
 		return XDP_PASS;
+	packet->dry = dry;
 	packet->vlan_id = 0;
 	packet->flags = 0;
 	packet->ifindex = ctx->ingress_ifindex;
@@ -37,6 +37,19 @@ int xdp_root(struct xdp_md *ctx)
 	look_up_interface(packet);
 	bpf_tail_call(ctx, &xdp_chain, 0);
 	return xdp_pass(ctx, packet);
+}
+
+SEC("xdp.frags")
+int xdp_root(struct xdp_md *ctx)
+{
+	return enter(ctx, false);
+}
+
+/* Never attached: for BPF_PROG_RUN alone. See packet->dry. */
+SEC("xdp.frags")
+int xdp_dry(struct xdp_md *ctx)
+{
+	return enter(ctx, true);
 }
 
 #define HEADER_BYTES 256
@@ -51,6 +64,7 @@ int tc_root(struct __sk_buff *ctx)
 	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
 	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
 		count_failure(FAILURE_PULL);
+	packet->dry = 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
 	packet->ifindex = ctx->ingress_ifindex;

@@ -47,7 +47,7 @@ PACKET_EVENT = _record(
 )
 
 PACKET = _record(
-    68,
+    72,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -71,6 +71,8 @@ PACKET = _record(
         ("by_xdp", "|u1", 64),
         ("icmp_type", "|u1", 65),
         ("cpu", "<u2", 66),
+        ("dry", "|u1", 68),
+        ("pad", ("|u1", (3,)), 69),
     ),
 )
 

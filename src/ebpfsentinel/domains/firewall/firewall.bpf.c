@@ -263,11 +263,14 @@ static __always_inline bool judge(struct packet *packet)
 	} else if (!is_neighbour_discovery(packet)) {
 		packet->action = tables->default_action;
 	}
-	count_hit(packet->rule_id, packet->bytes);
+	if (!packet->dry)
+		count_hit(packet->rule_id, packet->bytes);
 	if (packet->action == ACTION_PASS)
 		return false;
-	if (packet->action != ACTION_LOG && tables->mode == FW_MODE_ALERT)
+	if (packet->action != ACTION_LOG && (packet->dry || tables->mode == FW_MODE_ALERT))
 		packet->flags |= PACKET_WOULD;
+	if (packet->dry)
+		return false;
 	report(packet);
 	return packet->action != ACTION_LOG && tables->mode == FW_MODE_BLOCK;
 }
