@@ -85,13 +85,14 @@ class LinuxKernel:
         self._places: dict[str, hooks.Place] = {}
         self._slots: dict[str, int] = {}
         self._stats_fd = -1
+        self._fragments = True
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
         if self._keep:
             pins.prepare(self._root)
         if _DISPATCH not in self._objects:
-            self._take(_DISPATCH, self._load_object(_HERE / "dispatch.bpf.o", ()))
+            self._take(_DISPATCH, self._load_dispatch())
         fresh = [d for d in domains if d.object and d.name not in self._objects]
         with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
             for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
@@ -99,6 +100,18 @@ class LinuxKernel:
         self._enabled = tuple(domain.name for domain in domains)
         for kind in _CHAINED:
             self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
+
+    def _load_dispatch(self) -> LoadedObject:
+        """The roots; where the kernel has no XDP fragments, they tell so, and none are asked for.
+
+        Frames that a driver would hand on in several buffers are then not taken by native XDP on
+        that interface: attaching says so, and the ladder goes on.
+        """
+        try:
+            return self._load_object(_HERE / "dispatch.bpf.o", ())
+        except KernelError:
+            self._fragments = False
+            return self._load_object(_HERE / "dispatch.bpf.o", ())
 
     def _load_domain(self, domain: Domain) -> LoadedObject:
         module = sys.modules[domain.engine.__module__]
@@ -111,11 +124,11 @@ class LinuxKernel:
         folder = self._root / "maps" if self._keep else None
         shared = self._objects[_DISPATCH].maps if _DISPATCH in self._objects else {}
         try:
-            return load_object(path, cards, shared, folder)
+            return load_object(path, cards, shared, folder, fragments=self._fragments)
         except IncompatiblePinsError:
             pins.drop_maps(self._root)
             pins.prepare(self._root)
-            return load_object(path, cards, shared, folder)
+            return load_object(path, cards, shared, folder, fragments=self._fragments)
 
     def _take(self, name: str, loaded: LoadedObject) -> None:
         """Make an object's maps and rings known."""

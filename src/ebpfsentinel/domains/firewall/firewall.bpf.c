@@ -275,7 +275,7 @@ static __always_inline bool judge(struct packet *packet)
 	return packet->action != ACTION_LOG && tables->mode == FW_MODE_BLOCK;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int xdp_firewall(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);

@@ -216,7 +216,7 @@ def test_names_of_rings_seeds_and_programs(kernel):
         "contract_iter",
         "contract_absent",
     }
-    assert status["contract_xdp"].hook == "xdp.frags"
+    assert status["contract_xdp"].hook == "xdp"
     assert status["contract_xdp"].domain == "contract"
     assert status["contract_iter"].hook == "iter/task"
     assert not status["contract_absent"].loaded
