@@ -166,7 +166,9 @@ class Domain:
     fed to the engine like a ring, about once a second and before a view. ``files`` names the files
     that the settings refer to. ``routes`` and ``commands`` name the functions
     (``module:attribute``, imported only when used) that give extra Litestar handlers and click
-    commands.
+    commands: ``routes(engine, running)`` and ``commands(group)``, with
+    :class:`~ebpfsentinel.model.access.Running` and, for the verbs,
+    :class:`~ebpfsentinel.model.access.Desk`.
     """
 
     name: str

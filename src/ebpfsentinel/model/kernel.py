@@ -26,6 +26,10 @@ class KernelError(Exception):
     """The kernel refused; the text says what, where, and what to do about it."""
 
 
+class CaptureError(Exception):
+    """A capture file cannot be used; the text names file, offset and what is wrong."""
+
+
 class OnExit(enum.StrEnum):
     """What becomes of enforcement when the agent ends: ``keep`` it pinned, or ``detach``."""
 

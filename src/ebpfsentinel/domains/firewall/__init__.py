@@ -15,6 +15,8 @@ DOMAIN = Domain(
         Program("tc_firewall", order=10, instead_of="xdp_firewall"),
     ),
     polled=("fw_count",),
+    routes="ebpfsentinel.domains.firewall.api:routes",
+    commands="ebpfsentinel.domains.firewall.cli:commands",
     collections=(
         Collection(
             name="rules",
