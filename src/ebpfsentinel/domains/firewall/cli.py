@@ -22,7 +22,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def commands(_: click.Group) -> Sequence[click.Command]:
     """The verbs, for the card."""
-    return [replay]
+    return [why, would, replay]
 
 
 def rules_in_force(desk: Desk) -> RuleSource:
@@ -82,6 +82,37 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.update(task, completed=at, total=size, visible=visible)
 
         yield moved
+
+
+@click.command("why")
+@click.argument("asked", nargs=-1, required=True, metavar="PACKET|ALERT")
+@click.pass_obj
+def why(desk: Desk, asked: tuple[str, ...]) -> None:
+    """Which rule decides on a packet, and what would follow without it.
+
+    PACKET is one line, such as 'tcp 10.0.0.1:4242 -> 10.0.0.2:22'; ALERT the id of an alert.
+    """
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/why", asked=" ".join(asked))
+    desk.show(body, lambda shown: views.explained(shown, desk))
+
+
+@click.command("would")
+@click.argument("packet", nargs=-1, required=True)
+@click.pass_obj
+def would(desk: Desk, packet: tuple[str, ...]) -> None:
+    """What would become of a packet, by the programs of the running agent.
+
+    PACKET is one line, such as 'tcp 10.0.0.1:4242 -> 10.0.0.2:22 syn vlan 7 on eth0'. Behind the
+    destination, in any order: TCP flags (syn ack fin rst psh urg ece cwr), vlan N, inner N, type N,
+    code N, dscp N, fragment first|later, from MAC, to MAC, on INTERFACE. It is asked, not sent: it
+    is in no counter and raises no event.
+    """
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/would", packet=" ".join(packet))
+    desk.show(body, lambda shown: views.explained(shown, desk))
 
 
 @click.command("replay")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,6 +80,41 @@ def difference_text(found: Mapping[str, Any], desk: Desk) -> Iterator[str]:
     yield desk.table(["FRAME", "PACKET", "VERDICT", "RULE"], rows)
     if count > len(found["listed"]):
         yield f"{len(found['listed'])} of {count} listed; --most lists more."
+
+
+def explained(body: Mapping[str, Any], desk: Desk) -> str:
+    """An answer of ``why`` or ``would`` as text."""
+    return "\n".join(_explained(body, desk))
+
+
+def _explained(body: Mapping[str, Any], desk: Desk) -> Iterator[str]:
+    rule = body["rule"]
+    if alert := body.get("alert"):
+        yield f"Then:    {alert['action']} by {alert['rule_id']}, {alert['count']} packet(s)"
+    yield f"Packet:  {body['packet']}"
+    yield f"Verdict: {body['verdict']} by {rule['id']} (mode {body['mode']})"
+    yield f"Stage:   {body['stage']}"
+    if "origin" in rule:
+        yield f"Rule:    {rule['origin']}, priority {rule['priority']}, {_hits(rule)}"
+    if body["would_follow"]:
+        yield "Without it would decide, in this order:"
+        rows = [
+            [each["id"], each["action"], each["origin"], "; ".join(each.get("if", []))]
+            for each in body["would_follow"]
+        ]
+        yield desk.table(["RULE", "ACTION", "ORIGIN", "IF"], rows)
+    yield body["note"]
+
+
+def _hits(rule: Mapping[str, Any]) -> str:
+    last = rule["last_hit_ns"]
+    when = f", last {_time_of(last)}" if last else ""
+    return f"{rule['packets']} packets, {rule['bytes']} bytes{when}"
+
+
+def _time_of(timestamp_ns: int) -> str:
+    when = dt.datetime.fromtimestamp(timestamp_ns / 1e9, dt.UTC).astimezone()
+    return f"{when:%Y-%m-%d %H:%M:%S}"
 
 
 def _arrow(row: Mapping[str, Any], key: str) -> str:
