@@ -2,6 +2,7 @@
 #
 #   make run     the agent on this machine's interfaces, in alert mode (CONFIG=FILE: as FILE says)
 #   make test    every test
+#   make test-kernels  smoke tests on other kernels, in virtual machines (KERNELS="6.1 6.12")
 #   make demo    friendly and hostile traffic in two network namespaces, verdicts and alerts live
 #   make check   style, types, layers, and whether all that is generated is fresh
 #   make bench   measure, and write the table of docs/performance.md
@@ -25,6 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-input --pro
 
 RUN_PACKAGES := python3 python3-venv clang llvm libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool
 TEST_PACKAGES := git curl clang-format xdp-tools iputils-ping ncat hping3 tcpdump procps
+KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 ethtool
 C_SOURCES = $(shell find src bench demo -name '*.bpf.c' -o -name '*.h')
 
 # $(call install,packages): those that are missing, by apt; without any, no apt is run.
@@ -86,6 +88,12 @@ run: setup
 .PHONY: test
 test: setup $(STAMPS)/dev
 	@$(BIN)/pytest $(TESTS)
+
+# Without KERNELS: all of docs/kernels.md, which is written anew.
+.PHONY: test-kernels
+test-kernels: setup $(STAMPS)/dev
+	@$(call install,$(KERNEL_PACKAGES))
+	@$(BIN)/python -m tests.kernels $(KERNELS)
 
 .PHONY: demo
 demo: setup

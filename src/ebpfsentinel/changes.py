@@ -211,10 +211,5 @@ class Changes:
         """Put other runtime items in force for one domain, or leave all as it is."""
         if self._settings is None:
             raise KernelError("the agent is still starting: try again in a moment")
-        before = self._runtime[name]
+        self.put(self._settings, {name: self._plan(name, self._settings, runtime)})
         self._runtime[name] = runtime
-        try:
-            self.apply(self._settings, [name])
-        except (SettingsError, KernelError):
-            self._runtime[name] = before
-            raise

@@ -12,7 +12,9 @@ from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.errors import ErrorBody, Refusal
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
+from ebpfsentinel.model.alert import Alert
 from ebpfsentinel.model.domain import Collection, Domain
+from ebpfsentinel.model.kernel import Kernel
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 
 ACTOR = "api"
@@ -39,10 +41,31 @@ def card_routes(agent: Agent, card: Domain) -> list[Any]:
     return found
 
 
+class CardAgent:
+    """The agent as the routes of one card see it: :class:`ebpfsentinel.model.access.Running`."""
+
+    def __init__(self, agent: Agent, name: str) -> None:
+        self._agent, self._name = agent, name
+
+    @property
+    def kernel(self) -> Kernel:
+        """The door to privilege."""
+        return self._agent.kernel
+
+    def refresh(self) -> None:
+        """Poll the card's maps."""
+        self._agent.refresh(self._name)
+
+    def alert(self, alert_id: str) -> Alert | None:
+        """A stored alert."""
+        return self._agent.store.alerts.get(alert_id)
+
+
 def _extras(agent: Agent, card: Domain, prefix: str) -> list[Any]:
-    """What ``card.routes`` names makes handlers of the engine; relative paths go below the card."""
+    """What ``card.routes`` names makes handlers; relative paths go below the card."""
     module, _, name = card.routes.partition(":")
-    made: Sequence[Any] = getattr(importlib.import_module(module), name)(agent.engines[card.name])
+    make = getattr(importlib.import_module(module), name)
+    made: Sequence[Any] = make(agent.engines[card.name], CardAgent(agent, card.name))
     whole = [handler for handler in made if all(path.startswith("/api/") for path in handler.paths)]
     below = [handler for handler in made if handler not in whole]
     return [*whole, Router(path=prefix, route_handlers=below, tags=[card.name])] if below else whole

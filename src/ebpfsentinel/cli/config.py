@@ -53,7 +53,7 @@ def example(ctx: click.Context) -> None:
 @click.pass_context
 def check(ctx: click.Context, file: Path | None) -> None:
     """Would an agent take this configuration? Nothing is touched."""
-    from ebpfsentinel.cli.root import DEFAULT_CONFIG  # noqa: PLC0415 - the root imports us
+    from ebpfsentinel.cli.installed import DEFAULT_CONFIG  # noqa: PLC0415 - not for `version`
     from ebpfsentinel.config import load  # noqa: PLC0415 - not for `version`
     from ebpfsentinel.model.settings import SettingsError  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 import ebpfsentinel
+from ebpfsentinel.cli.installed import DEFAULT_CONFIG, default_config, discovered
 from ebpfsentinel.cli.session import Failure, Session
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.domain import Domain
 
-DEFAULT_CONFIG = Path("/etc/ebpfsentinel/config.yaml")
 DEFAULT_PORT = 8080
 
 _VERBS = {
@@ -35,14 +35,6 @@ _VERBS = {
     "audit": "audit:audit",
     "config": "config:config",
 }
-
-
-def discovered() -> Sequence[Domain]:
-    """The cards of this installation."""
-    from ebpfsentinel import domains  # noqa: PLC0415 - not for `version`
-    from ebpfsentinel.config import discover  # noqa: PLC0415
-
-    return discover(domains)
 
 
 class Root(click.Group):
@@ -198,11 +190,6 @@ def root(  # noqa: PLR0913, PLR0917 - one argument an option
 
 def _typed(ctx: click.Context, option: str) -> bool:
     return ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE
-
-
-def default_config() -> Path | None:
-    """The configuration in its usual place, if there is one."""
-    return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
 
 
 def run(config: Path | None, overrides: dict[str, Any]) -> int:

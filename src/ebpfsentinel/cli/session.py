@@ -13,10 +13,14 @@ import click
 from ebpfsentinel.cli import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import httpx
+    import msgspec
+
+    from ebpfsentinel.model.access import Desk, Piece, Trial
+    from ebpfsentinel.model.domain import Domain
 
 REFUSED, NO_AGENT = 1, 3
 _TIMEOUT_S = 30.0
@@ -122,6 +126,72 @@ class Session:
         text = json.dumps(body, indent=2, ensure_ascii=True) if self.json else as_text(body)
         click.echo(text)
 
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()
+    ) -> str:
+        """Rows under headings, within the terminal's width."""
+        return tables.table(headings, rows, whole=whole)
+
+    def get_if_running(self, path: str) -> Any:
+        """As :meth:`get`; None where no agent answers."""
+        try:
+            return self.get(path)
+        except NoAgent:
+            return None
+
+    def settings(self, domain: Domain, file: Path | None) -> tuple[Any, Sequence[str]]:
+        """The domain's section of a configuration file, and the interfaces that it guards.
+
+        Raises:
+            Failure: it is not valid.
+        """
+        from ebpfsentinel.cli.installed import default_config, discovered  # noqa: PLC0415
+        from ebpfsentinel.cli.trial import section  # noqa: PLC0415 - the kernel's half
+
+        with _as_failure():
+            return section(domain, file or self.config or default_config(), discovered())
+
+    def understood(self, tree: Any, kind: type[Any]) -> Any:
+        """A decoded body as the type, checked as a configuration is.
+
+        Raises:
+            Failure: it does not fit.
+        """
+        from ebpfsentinel.config import convert  # noqa: PLC0415 - not for `version`
+
+        with _as_failure():
+            return convert(tree, kind)
+
+    @contextmanager
+    def trial(
+        self,
+        domain: Domain,
+        settings: Any,
+        runtime: Mapping[str, Sequence[msgspec.Struct]],
+        interfaces: Sequence[str],
+        incoming: str = "",
+    ) -> Iterator[Trial]:
+        """Settings in a kernel of their own; see :class:`ebpfsentinel.model.access.Desk`.
+
+        Raises:
+            Failure: they are refused, or this is not root.
+        """
+        from ebpfsentinel.cli import trial  # noqa: PLC0415 - the kernel's half
+
+        with _as_failure(), trial.trial(domain, settings, runtime, interfaces, incoming) as tried:
+            yield tried
+
+    def capture(self, file: Path) -> Iterator[Piece]:
+        """The frames of a capture file.
+
+        Raises:
+            Failure: it cannot be used; raised where that is met.
+        """
+        from ebpfsentinel.cli.trial import read_capture  # noqa: PLC0415 - the kernel's half
+
+        with _as_failure():
+            yield from read_capture(file)
+
     @contextmanager
     def _client(self, timeout_s: float) -> Iterator[httpx.Client]:
         import httpx  # noqa: PLC0415 - 80 ms that `version` and `--help` need not pay
@@ -176,6 +246,22 @@ class Session:
             raise NoAgent(problem) from None
 
 
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """What settings, kernel and captures refuse, as a line for the user."""
+    from ebpfsentinel.model.kernel import CaptureError, KernelError  # noqa: PLC0415 - numpy
+    from ebpfsentinel.model.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        yield
+    except (SettingsError, KernelError, CaptureError) as error:
+        raise Failure(str(error)) from None
+
+
 def path(*parts: str) -> str:
     """An API path; each part is escaped."""
     return "/api/v1/" + "/".join(quote(part, safe="") for part in parts)
+
+
+if TYPE_CHECKING:
+    _DESK: Desk = Session()

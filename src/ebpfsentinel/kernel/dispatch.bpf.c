@@ -6,6 +6,8 @@
 #include "parse.h"
 #include "record.h"
 
+#include <bpf/bpf_core_read.h>
+
 EMIT_TYPE(failure, enum failure);
 
 static __always_inline void look_up_interface(struct packet *packet)
@@ -22,21 +24,42 @@ static __always_inline void look_up_interface(struct packet *packet)
 	packet->by_xdp = known->by_ifindex[ifindex].xdp;
 }
 
-SEC("xdp.frags")
-int xdp_root(struct xdp_md *ctx)
+/* Before Linux 5.18 a frame has no fragments, and there is no helper that adds them up. */
+static __always_inline __u32 frame_bytes(struct xdp_md *ctx)
+{
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_xdp_get_buff_len))
+		return bpf_xdp_get_buff_len(ctx);
+	return ctx->data_end - ctx->data;
+}
+
+static __always_inline int enter(struct xdp_md *ctx, bool dry)
 {
 	struct packet *packet = packet_of(&xdp_packet);
 
 	if (!packet)
 		return XDP_PASS;
+	packet->dry = dry;
 	packet->vlan_id = 0;
 	packet->flags = 0;
 	packet->ifindex = ctx->ingress_ifindex;
-	packet->bytes = bpf_xdp_get_buff_len(ctx);
+	packet->bytes = frame_bytes(ctx);
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	look_up_interface(packet);
 	bpf_tail_call(ctx, &xdp_chain, 0);
 	return xdp_pass(ctx, packet);
+}
+
+SEC("xdp")
+int xdp_root(struct xdp_md *ctx)
+{
+	return enter(ctx, false);
+}
+
+/* Never attached: for BPF_PROG_RUN alone. See packet->dry. */
+SEC("xdp")
+int xdp_dry(struct xdp_md *ctx)
+{
+	return enter(ctx, true);
 }
 
 #define HEADER_BYTES 256
@@ -51,6 +74,7 @@ int tc_root(struct __sk_buff *ctx)
 	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
 	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
 		count_failure(FAILURE_PULL);
+	packet->dry = 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
 	packet->ifindex = ctx->ingress_ifindex;

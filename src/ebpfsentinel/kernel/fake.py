@@ -35,6 +35,9 @@ from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
 from ebpfsentinel.model.action import Action, Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.kernel import (
+    DRY,
+    META,
+    Answers,
     Attachment,
     InterfaceCounters,
     KernelError,
@@ -51,12 +54,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.model.domain import Domain, Program
-    from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.model.kernel import Frames, Kernel
 
 _DISPATCH = "dispatch"
 _DISPATCH_OBJECT = Path(__file__).parent / "dispatch.bpf.o"
 _SLOTS = 64
 _XDP_PASS = 2
+_ETHERNET_BYTES = 14
 BOOT_OFFSET_NS = 1_700_000_000_000_000_000
 
 
@@ -105,6 +109,7 @@ class FakeKernel:
         kills: every :class:`~ebpfsentinel.model.action.Kill` carried out.
         processes: pid to start (boot clock, ns) of the processes there are; ``None``: any.
         act: programs that :meth:`run` can run: frame to return code.
+        meta: what programs leave in front of a frame: frame to the bytes of a packet_meta.
         enabled: names of the domains loaded last.
     """
 
@@ -119,6 +124,7 @@ class FakeKernel:
         self.kills: list[Kill] = []
         self.processes: dict[int, int] | None = None
         self.act: dict[str, Callable[[bytes], int]] = {}
+        self.meta: dict[str, Callable[[bytes], bytes]] = {}
         self.enabled: tuple[str, ...] = ()
         self._keep, self._cpus = on_exit is OnExit.KEEP, cpus
         self._how = "native" if xdp_mode is XdpMode.AUTO else str(xdp_mode)
@@ -323,23 +329,42 @@ class FakeKernel:
                 return loaded.declared.records[program]
         raise KeyError(program)
 
-    def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
+    def run(self, program: str, frame: bytes, repeat: int = 1, interface: str = "") -> RunResult:
         """See the contract: runs what the test registered in :attr:`act`.
 
         ``xdp_root`` without one runs the chain: registered programs in the order of their cards
-        until one does not return XDP_PASS.
+        until one does not return XDP_PASS. ``xdp_dry`` without one passes everything.
         """
+        if interface and interface not in self._present:
+            raise KernelError(f"there is no interface {interface!r}: 'ip link' lists them")
         if not any(program in loaded.programs for loaded in self._objects.values()):
             raise KeyError(program)
         retval = 0
         self._runs[program] += repeat * self._measured
         for _ in range(repeat):
             retval = self._run(program, frame)
-        return RunResult(retval, frame, 0)
+        meta = self.meta[program](frame) if program in self.meta else b""
+        return RunResult(retval, frame, 0, meta)
+
+    def run_many(self, program: str, frames: Frames) -> Answers:
+        """See the contract: as :meth:`run`, frame by frame."""
+        answers = Answers(
+            np.zeros(len(frames), np.uint32),
+            np.zeros(len(frames), META),
+            frames.length < _ETHERNET_BYTES,
+        )
+        for at in np.flatnonzero(~answers.refused).tolist():
+            found = self.run(program, frames.frame(at))
+            answers.retval[at] = found.retval
+            if found.meta:
+                answers.meta[at] = np.frombuffer(found.meta, META)[0]
+        return answers
 
     def _run(self, program: str, frame: bytes) -> int:
         if program in self.act:
             return self.act[program](frame)
+        if program == DRY:
+            return _XDP_PASS
         if program != "xdp_root":
             raise KernelError(f"register a callable for {program}: kernel.act[{program!r}] = ...")
         for name, _, _ in sorted(
@@ -409,7 +434,7 @@ class FakeKernel:
         kind = kind_of(section)
         if kind == "tracing":
             return (section,) if name in self._tracing else ()
-        if kind != "xdp" or (domain != _DISPATCH and domain not in self.enabled):
+        if kind != "xdp" or name == DRY or (domain != _DISPATCH and domain not in self.enabled):
             return ()
         return tuple(place.interface for place in self._places.values())
 

@@ -53,6 +53,7 @@ const char *bpf_program__name(const struct bpf_program *program);
 const char *bpf_program__section_name(const struct bpf_program *program);
 int bpf_program__fd(const struct bpf_program *program);
 int bpf_program__type(const struct bpf_program *program);
+int bpf_program__set_flags(struct bpf_program *program, uint32_t flags);
 int bpf_program__set_autoload(struct bpf_program *program, bool autoload);
 struct bpf_link *bpf_program__attach(const struct bpf_program *program);
 
@@ -67,6 +68,9 @@ bool bpf_map__is_internal(const struct bpf_map *map);
 int bpf_map__reuse_fd(struct bpf_map *map, int fd);
 int bpf_map__set_pin_path(struct bpf_map *map, const char *path);
 struct bpf_map *bpf_map__inner_map(struct bpf_map *map);
+uint32_t bpf_map__btf_key_type_id(const struct bpf_map *map);
+uint32_t bpf_map__btf_value_type_id(const struct bpf_map *map);
+int bpf_object__btf_fd(const struct bpf_object *object);
 
 int bpf_link__fd(const struct bpf_link *link);
 int bpf_link__destroy(struct bpf_link *link);

@@ -23,7 +23,7 @@ from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
 from ebpfsentinel.kernel.apply import apply_actions
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
-from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib, sized
+from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import (
     IncompatiblePinsError,
@@ -32,7 +32,9 @@ from ebpfsentinel.kernel.objects import (
     load_object,
 )
 from ebpfsentinel.kernel.ring import Ring, record_stride
+from ebpfsentinel.kernel.run import run_many, run_once
 from ebpfsentinel.model.kernel import (
+    DRY,
     Attachment,
     InterfaceCounters,
     KernelError,
@@ -51,13 +53,13 @@ if TYPE_CHECKING:
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Domain, Program
+    from ebpfsentinel.model.kernel import Answers, Frames
 
 _HERE = Path(__file__).parent
 _DISPATCH = "dispatch"
 _CHAINED = ("xdp", "tc")
 _CHAIN_SLOTS = 32
 _INTERFACE_SLOTS = 64
-_RUN_BYTES = 1 << 16
 _RUN_STATS = 0
 
 
@@ -83,13 +85,14 @@ class LinuxKernel:
         self._places: dict[str, hooks.Place] = {}
         self._slots: dict[str, int] = {}
         self._stats_fd = -1
+        self._fragments = True
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
         if self._keep:
             pins.prepare(self._root)
         if _DISPATCH not in self._objects:
-            self._take(_DISPATCH, self._load_object(_HERE / "dispatch.bpf.o", ()))
+            self._take(_DISPATCH, self._load_dispatch())
         fresh = [d for d in domains if d.object and d.name not in self._objects]
         with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
             for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
@@ -97,6 +100,18 @@ class LinuxKernel:
         self._enabled = tuple(domain.name for domain in domains)
         for kind in _CHAINED:
             self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
+
+    def _load_dispatch(self) -> LoadedObject:
+        """The roots; where the kernel has no XDP fragments, they tell so, and none are asked for.
+
+        Frames that a driver would hand on in several buffers are then not taken by native XDP on
+        that interface: attaching says so, and the ladder goes on.
+        """
+        try:
+            return self._load_object(_HERE / "dispatch.bpf.o", ())
+        except KernelError:
+            self._fragments = False
+            return self._load_object(_HERE / "dispatch.bpf.o", ())
 
     def _load_domain(self, domain: Domain) -> LoadedObject:
         module = sys.modules[domain.engine.__module__]
@@ -109,11 +124,11 @@ class LinuxKernel:
         folder = self._root / "maps" if self._keep else None
         shared = self._objects[_DISPATCH].maps if _DISPATCH in self._objects else {}
         try:
-            return load_object(path, cards, shared, folder)
+            return load_object(path, cards, shared, folder, fragments=self._fragments)
         except IncompatiblePinsError:
             pins.drop_maps(self._root)
             pins.prepare(self._root)
-            return load_object(path, cards, shared, folder)
+            return load_object(path, cards, shared, folder, fragments=self._fragments)
 
     def _take(self, name: str, loaded: LoadedObject) -> None:
         """Make an object's maps and rings known."""
@@ -287,26 +302,16 @@ class LinuxKernel:
             lib().bpf_link__destroy(link)
         return np.frombuffer(raw, loaded.record(program))
 
-    def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
+    def run(self, program: str, frame: bytes, repeat: int = 1, interface: str = "") -> RunResult:
         """See the contract."""
-        found = self._objects[self.owner(program)].programs[program]
-        out = ffi.new("char[]", _RUN_BYTES)
-        options = sized(
-            "opts_run",
-            data_in=ffi.from_buffer(frame),
-            data_size_in=len(frame),
-            data_out=out,
-            data_size_out=_RUN_BYTES,
-            repeat=repeat,
-        )
-        context = ffi.new("uint32_t[6]", [0, len(frame), 0, 0, 0, 0])  # struct xdp_md
-        if found.kind == "xdp":
-            options.ctx_in = options.ctx_out = context
-            options.ctx_size_in = options.ctx_size_out = ffi.sizeof(context)
-        check(lib().bpf_prog_test_run_opts(found.fd, options), f"running {program}")
-        metadata_bytes = context[0]  # what XDP wrote in front of the frame
-        data = bytes(ffi.buffer(out, options.data_size_out))[metadata_bytes:]
-        return RunResult(options.retval, data, options.duration)
+        return run_once(self._program(program), frame, repeat, interface)
+
+    def run_many(self, program: str, frames: Frames) -> Answers:
+        """See the contract."""
+        return run_many(self._program(program), frames)
+
+    def _program(self, name: str) -> LoadedProgram:
+        return self._objects[self.owner(name)].programs[name]
 
     def wall_ns(self, boot_ns: int) -> int:
         """See the contract."""
@@ -369,7 +374,11 @@ class LinuxKernel:
         """Interfaces, or the hook, that a program runs on now."""
         if program.kind == "tracing":
             return (program.section,) if program.name in self._tracing else ()
-        if program.kind == "iter" or (domain != _DISPATCH and domain not in self._enabled):
+        if (
+            program.kind == "iter"
+            or program.name == DRY
+            or (domain != _DISPATCH and domain not in self._enabled)
+        ):
             return ()
         stand_in = bool(program.card and program.card.instead_of)
         return tuple(

@@ -35,13 +35,20 @@ def pointer(array: NDArray[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """What an inner map of a map-in-map must look like."""
+    """What an inner map of a map-in-map must look like.
+
+    Up to Linux 6.2 the types (``btf_fd`` and numbers in it) are part of that: the kernel does not
+    take a map without them for the equal of one with them.
+    """
 
     type: int
     key_bytes: int
     value_bytes: int
     max_entries: int
     flags: int
+    btf_fd: int = 0
+    key_type: int = 0
+    value_type: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +236,13 @@ class Map:
     def _new_inner(self) -> int:
         inner = self.inner
         assert inner is not None  # noqa: S101 (checked by swap)
-        options = sized("opts_map", map_flags=inner.flags)
+        options = sized(
+            "opts_map",
+            map_flags=inner.flags,
+            btf_fd=inner.btf_fd,
+            key_type=inner.key_type,
+            value_type=inner.value_type,
+        )
         return check(
             lib().bpf_map_create(
                 inner.type,

@@ -9,7 +9,7 @@ start with the kernel's own words.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _REFUSED = re.compile(r"prog '([^']+)': .*(?:failed|error|BPF program load)", re.IGNORECASE)
 _KIND_OF_SECTION = {"xdp": "xdp", "tc": "tc", "iter": "iter"}
+_XDP_HAS_FRAGS = 1 << 5
 
 
 @dataclass(slots=True)
@@ -67,11 +68,14 @@ def load_object(
     cards: Sequence[Program] = (),
     shared: Mapping[str, Map] | None = None,
     pins: Path | None = None,
+    *,
+    fragments: bool = True,
 ) -> LoadedObject:
     """Load an object with the ladder of its programs' cards.
 
     ``shared`` maps replace the object's own of the same name; with ``pins`` every map of its own is
-    pinned in that folder, or taken over from there when it is compatible.
+    pinned in that folder, or taken over from there when it is compatible. ``fragments``: XDP
+    programs also take frames of several buffers (Linux 5.18; all programs of a chain or none).
 
     Raises:
         KernelError: the object is missing, damaged, or a program it needs does not load.
@@ -83,7 +87,7 @@ def load_object(
     off = {card.name for card in cards if card.instead_of and not _is_hook(path, card)}
     refused: dict[str, str] = {}
     while True:
-        handle = _open(path, off, shared or {}, pins)
+        handle = _open(path, off, shared or {}, pins, fragments)
         inners = _inners(handle)  # libbpf forgets them when it loads
         log().clear()
         result = lib().bpf_object__load(handle)
@@ -116,10 +120,14 @@ def _is_hook(path: Path, card: Program) -> bool:
     return kind_of(sections.get(card.name, "")) in ("xdp", "tc")
 
 
-def _open(path: Path, off: set[str], shared: Mapping[str, Map], pins: Path | None) -> Any:
+def _open(
+    path: Path, off: set[str], shared: Mapping[str, Map], pins: Path | None, fragments: bool
+) -> Any:
     handle = check_pointer(lib().bpf_object__open_file(str(path).encode(), ffi.NULL), str(path))
     for program in each(lib().bpf_object__next_program, handle):
         lib().bpf_program__set_autoload(program, text(lib().bpf_program__name(program)) not in off)
+        if fragments and kind_of(text(lib().bpf_program__section_name(program))) == "xdp":
+            lib().bpf_program__set_flags(program, _XDP_HAS_FRAGS)
     for found in each(lib().bpf_object__next_map, handle):
         name = text(lib().bpf_map__name(found))
         if name in shared:
@@ -185,9 +193,11 @@ def _collect(
             name, section, kind_of(section), fd, program, cards.get(name)
         )
     types = loaded.btf.maps()
+    btf_fd = max(lib().bpf_object__btf_fd(loaded.handle), 0)
+    btf_known = {name: replace(inner, btf_fd=btf_fd) for name, inner in inners.items()}
     for found in each(lib().bpf_object__next_map, loaded.handle):
         if not lib().bpf_map__is_internal(found):
-            made = _map(found, loaded.btf, types, inners)
+            made = _map(found, loaded.btf, types, btf_known)
             loaded.maps[made.name] = made
 
 
@@ -223,4 +233,7 @@ def _inner(found: Any) -> Inner:
         lib().bpf_map__value_size(found),
         lib().bpf_map__max_entries(found),
         lib().bpf_map__map_flags(found),
+        0,
+        lib().bpf_map__btf_key_type_id(found),
+        lib().bpf_map__btf_value_type_id(found),
     )

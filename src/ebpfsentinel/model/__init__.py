@@ -6,6 +6,7 @@ the dashboard.
 
 * :mod:`~ebpfsentinel.model.domain`: what a security domain is (its card, engine and plan).
 * :mod:`~ebpfsentinel.model.kernel`: the one door to privilege and the plain values through it.
+* :mod:`~ebpfsentinel.model.access`: what a card's own routes and verbs may reach.
 * :mod:`~ebpfsentinel.model.batch`: rows of one record type as typed columns.
 * :mod:`~ebpfsentinel.model.alert`: what operators are told.
 * :mod:`~ebpfsentinel.model.action`: what engines want done to the kernel.

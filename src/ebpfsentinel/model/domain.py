@@ -185,7 +185,9 @@ class Domain:
     that the settings refer to, ``hosts`` the DNS names, which are resolved again when their TTL
     is over. ``routes`` and ``commands`` name the functions
     (``module:attribute``, imported only when used) that give extra Litestar handlers and click
-    commands.
+    commands: ``routes(engine, running)`` and ``commands(group)``, with
+    :class:`~ebpfsentinel.model.access.Running` and, for the verbs,
+    :class:`~ebpfsentinel.model.access.Desk`.
     """
 
     name: str

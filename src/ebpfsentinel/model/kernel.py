@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 class KernelError(Exception):
     """The kernel refused; the text says what, where, and what to do about it."""
+
+
+class CaptureError(Exception):
+    """A capture file cannot be used; the text names file, offset and what is wrong."""
 
 
 class OnExit(enum.StrEnum):
@@ -103,11 +109,81 @@ class InterfaceCounters:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """One ``BPF_PROG_RUN``: return code, the frame after the program, nanoseconds per run."""
+    """One ``BPF_PROG_RUN``: return code, the frame after the program, nanoseconds per run.
+
+    ``meta`` is what an XDP program left in front of the frame.
+    """
 
     retval: int
     data: bytes
     duration_ns: int
+    meta: bytes = b""
+
+
+META = np.dtype(
+    [
+        ("rule_id", "<u4"),
+        ("action", "u1"),
+        ("ratelimit_status", "u1"),
+        ("flags", "u1"),
+        ("version", "u1"),
+        ("l3_offset", "<u2"),
+        ("l4_offset", "<u2"),
+        ("packet_flags", "u1"),
+        ("protocol", "u1"),
+        ("vlan_id", "<u2"),
+    ]
+)
+"""``struct packet_meta`` of ``packet.h``: what the chain leaves in front of a packet that passes.
+
+``flags`` is 0 where it left nothing."""
+
+DRY = "xdp_dry"
+"""The chain as a question: its verdict is in the metadata, the frame is neither counted nor
+reported nor dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Many frames in one buffer, with no object per frame.
+
+    ``buffer`` is ``(total,)`` bytes; frame ``i`` is ``length[i]`` of them from ``offset[i]`` on.
+    """
+
+    buffer: NDArray[np.uint8]
+    offset: NDArray[np.int64]
+    length: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def __getitem__(self, part: slice) -> Frames:
+        """Some of them, over the same buffer."""
+        return Frames(self.buffer, self.offset[part], self.length[part])
+
+    def frame(self, at: int) -> bytes:
+        """The bytes of one."""
+        first = int(self.offset[at])
+        return self.buffer[first : first + int(self.length[at])].tobytes()
+
+    @classmethod
+    def of(cls, frames: Sequence[bytes]) -> Frames:
+        """Frames that are objects already."""
+        length = np.array([len(frame) for frame in frames], np.int64)
+        return cls(np.frombuffer(b"".join(frames), np.uint8), np.cumsum(length) - length, length)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of many frames: ``retval`` (``uint32``) and ``meta`` (:data:`META`), ``(n,)``.
+
+    ``refused`` are those the kernel did not run (shorter than an Ethernet header, or larger than
+    it takes): their ``retval`` and ``meta`` say nothing.
+    """
+
+    retval: NDArray[np.uint32]
+    meta: NDArray[Any]
+    refused: NDArray[np.bool_]
 
 
 class Kernel(Protocol):
@@ -150,8 +226,15 @@ class Kernel(Protocol):
     def seed(self, program: str) -> NDArray[Any]:
         """Run an iterator program and return its records, shape ``(n,)``."""
 
-    def run(self, program: str, frame: bytes, repeat: int = 1) -> RunResult:
-        """One frame through a loaded program."""
+    def run(self, program: str, frame: bytes, repeat: int = 1, interface: str = "") -> RunResult:
+        """One frame through a loaded program, as if it had come in on ``interface``.
+
+        Raises:
+            KernelError: there is no such interface here, or the frame is too short or too long.
+        """
+
+    def run_many(self, program: str, frames: Frames) -> Answers:
+        """Every frame once through a loaded XDP program, in order."""
 
     def wall_ns(self, boot_ns: int) -> int:
         """Boot clock to wall clock, nanoseconds."""

@@ -89,6 +89,15 @@ class Alerts:
         )
         return [_alert(*row) for row in self._database.read(sql, (alert_id, most))]
 
+    def get(self, alert_id: str) -> Alert | None:
+        """The alert of this id.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        sql = "SELECT body, false_positive FROM alerts WHERE id = ? LIMIT 1"
+        return next((_alert(*row) for row in self._database.read(sql, (alert_id,))), None)
+
     def mark_false_positive(self, alert_id: str) -> bool:
         """Mark the alert; False when there is none of this id.
 

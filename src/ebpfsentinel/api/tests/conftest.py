@@ -53,7 +53,7 @@ class MoatEngine:
         return {"enabled": True, "mode": Mode.ALERT, "rule_count": len(self.rules)}
 
 
-def extra_routes(engine: MoatEngine):
+def extra_routes(engine: MoatEngine, _running):
     @get("/depth")
     async def depth() -> dict[str, int]:
         return {"depth": len(engine.rules)}

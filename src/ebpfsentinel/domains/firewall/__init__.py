@@ -2,7 +2,7 @@
 
 from ebpfsentinel.domains.firewall.engine import FirewallEngine
 from ebpfsentinel.domains.firewall.groups import files_of, hosts_of
-from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
+from ebpfsentinel.domains.firewall.settings import RULE_COLUMNS, FirewallRule, FirewallSettings
 from ebpfsentinel.model.domain import Collection, Domain, Program
 
 DOMAIN = Domain(
@@ -18,23 +18,14 @@ DOMAIN = Domain(
     polled=("fw_count",),
     files=lambda settings: files_of(settings.aliases),
     hosts=lambda settings: hosts_of(settings.aliases),
+    routes="ebpfsentinel.domains.firewall.api:routes",
+    commands="ebpfsentinel.domains.firewall.cli:commands",
     collections=(
         Collection(
             name="rules",
             item=FirewallRule,
             lapse=True,
-            columns=(
-                ("ID", "id"),
-                ("PRI", "priority"),
-                ("ACTION", "action"),
-                ("PROTO", "protocol"),
-                ("SRC IP", "src_ip"),
-                ("DST IP", "dst_ip"),
-                ("SRC PORT", "src_port"),
-                ("DST PORT", "dst_port"),
-                ("SCOPE", "scope"),
-                ("ENABLED", "enabled"),
-            ),
+            columns=RULE_COLUMNS,
         ),
     ),
 )

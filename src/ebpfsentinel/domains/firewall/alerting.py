@@ -21,7 +21,7 @@ IPV6, WOULD, PORTS = 0x01, 0x08, 0x40
 MAX_ALERTS = 500
 """Alerts that one batch may make; a flood of forged sources is counted, not listed."""
 
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 _SAME = ("src_addr", "dst_addr", "dst_port", "protocol", "action", "flags", "rule_id", "vlan_id")
 
 
@@ -70,7 +70,7 @@ def _alert(row: Any, count: int, name_of: Callable[[int], str], boot_offset_ns: 
     action = verdict(int(row["action"]), bool(flags & WOULD))
     src, dst = address(row["src_addr"], ipv6), address(row["dst_addr"], ipv6)
     number = int(row["protocol"])
-    protocol = _PROTOCOLS.get(number, f"protocol {number}")
+    protocol = PROTOCOLS.get(number, f"protocol {number}")
     to = f"{dst} port {row['dst_port']}" if ports else dst
     return Alert(
         timestamp_ns=int(row["timestamp_ns"]) + boot_offset_ns,

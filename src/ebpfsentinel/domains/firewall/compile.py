@@ -62,9 +62,9 @@ class TooManyIntervalsError(ValueError):
 class RankedRule:
     """A rule as the classifier sees it.
 
-    ``action`` is an ``enum packet_action``. ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
-    that satisfy it, in order and apart from each other; IPv6 addresses are 128 bits wide, all
-    other values at most 64.
+    ``action`` is an ``enum packet_action``. ``asks`` has, for each field that the rule has a
+    condition on, inclusive ranges of the values that satisfy it, in order and apart from each
+    other; IPv6 addresses are 128 bits wide, all other values at most 64.
     """
 
     action: int
@@ -138,7 +138,7 @@ def _choose_way(
 
 
 def _list_few(bank: NDArray[Any], narrow: int, count: int) -> int:
-    """List the rules of each of ``count`` intervals, from its bitmap; returns how many have many."""
+    """List the rules of ``count`` intervals from their bitmaps; returns how many have many."""
     first = int(bank["index"][narrow]["first"])
     intervals = bank["intervals"][first : first + count]
     leaves = bank["leaves"]["words"]

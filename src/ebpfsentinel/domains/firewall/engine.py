@@ -211,6 +211,14 @@ class FirewallEngine:
             last_hit_ns=int(self._last_hits_ns[number]) or None,
         )
 
+    def names(self) -> dict[int, str]:
+        """The ids of rules by the numbers that programs know them by."""
+        return dict(self._set.names)
+
+    def in_force(self) -> tuple[FirewallSettings, tuple[CheckedRule, ...]]:
+        """The settings, and all rules in the order in which they are tried."""
+        return self._set.settings, self._set.rules
+
     def status(self) -> dict[str, Any]:
         """Mode, policy and size."""
         settings = self._set.settings

@@ -55,7 +55,7 @@ FW_SCRATCH = _record(
 )
 
 PACKET = _record(
-    72,
+    76,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -78,9 +78,11 @@ PACKET = _record(
         ("slot", "|u1", 63),
         ("by_xdp", "|u1", 64),
         ("tos", "|u1", 65),
-        ("pad", ("|u1", (2,)), 66),
+        ("cpu", "<u2", 66),
         ("inner_vlan_id", "<u2", 68),
         ("icmp", "<u2", 70),
+        ("dry", "|u1", 72),
+        ("pad", ("|u1", (3,)), 73),
     ),
 )
 
@@ -166,19 +168,20 @@ FW_RULE = _record(
     (
         ("rule_id", "<u4", 0),
         ("action", "|u1", 4),
-        ("asks", "|u1", 5),
-        ("protocol", "|u1", 6),
-        ("pad", "|u1", 7),
-        ("traits", "<u8", 8),
-        ("traits_mask", "<u8", 16),
-        ("src_port", "<u2", 24),
-        ("src_ports", "<u2", 26),
-        ("dst_port", "<u2", 28),
-        ("dst_ports", "<u2", 30),
-        ("address", (FW_ADDRESS, (2,)), 32),
-        ("mac", ("<u8", (2,)), 96),
-        ("expires_s", "<u8", 112),
-        ("reserved", "<u8", 120),
+        ("mirror", "|u1", 5),
+        ("cpu", "<u2", 6),
+        ("asks", "|u1", 8),
+        ("protocol", "|u1", 9),
+        ("src_port", "<u2", 10),
+        ("src_ports", "<u2", 12),
+        ("dst_port", "<u2", 14),
+        ("dst_ports", "<u2", 16),
+        ("pad", ("|u1", (6,)), 18),
+        ("traits", "<u8", 24),
+        ("traits_mask", "<u8", 32),
+        ("address", (FW_ADDRESS, (2,)), 40),
+        ("mac", ("<u8", (2,)), 104),
+        ("expires_s", "<u8", 120),
     ),
 )
 

@@ -11,9 +11,9 @@
 #define FW_WORDS (FW_RULES / 64)
 #define FW_LEAF_WORDS 8
 #define FW_LEAVES (FW_WORDS / FW_LEAF_WORDS) /* of one bitmap */
-#define FW_BANKS 4			     /* of one address family: 16,384 rules */
-#define FW_PLACES (2 * FW_BANKS)	     /* the banks of IPv4, then those of IPv6 */
-#define FW_POOL 65536			     /* any u16 is in bounds */
+#define FW_BANKS 4                           /* of one address family: 16,384 rules */
+#define FW_PLACES (2 * FW_BANKS)             /* the banks of IPv4, then those of IPv6 */
+#define FW_POOL 65536                        /* any u16 is in bounds */
 #define FW_BUCKETS 262144
 #define FW_FIELD_SLOTS 16
 #define FW_COUNTERS 32768
@@ -119,19 +119,20 @@ struct fw_address {
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
 	__u8 action;   /* enum packet_action */
+	__u8 mirror;   /* slot of fw_mirrors; 0: no copy */
+	__u16 cpu;     /* 1 + the CPU it is steered to; 0: stays where it is */
 	__u8 asks;
 	__u8 protocol;
-	__u8 pad;
-	__u64 traits;
-	__u64 traits_mask;
 	__u16 src_port; /* the lowest, and how many more */
 	__u16 src_ports;
 	__u16 dst_port;
 	__u16 dst_ports;
+	__u8 pad[6];
+	__u64 traits;
+	__u64 traits_mask;
 	struct fw_address address[2]; /* source and destination */
 	__u64 mac[2];
 	__u64 expires_s; /* boot clock */
-	__u64 reserved;
 };
 
 /*
@@ -158,10 +159,10 @@ struct fw_bank {
  * each place, and all that is not of one bank. It is replaced whole, by one pointer.
  */
 struct fw_head {
-	__u32 current;	      /* bit p: place p is in its second slot */
-	__u8 banks[2];	      /* in use, of IPv4 and of IPv6 */
-	__u8 mode;	      /* enum fw_mode */
-	__u8 default_action;  /* enum packet_action */
+	__u32 current;       /* bit p: place p is in its second slot */
+	__u8 banks[2];       /* in use, of IPv4 and of IPv6 */
+	__u8 mode;           /* enum fw_mode */
+	__u8 default_action; /* enum packet_action */
 	__u8 asks_macs;
 	__u8 asks_time;
 	__u8 pad[6];

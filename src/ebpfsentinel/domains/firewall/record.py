@@ -1,4 +1,4 @@
-"""A rule by itself, as ``struct fw_rule``: values and masks, to check a candidate without tables."""
+"""A rule by itself, as ``struct fw_rule``: what a candidate is checked by, without tables."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from ebpfsentinel.domains.firewall.events import FW_RULE, FwField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
     from ebpfsentinel.domains.firewall.groups import Ranges
 

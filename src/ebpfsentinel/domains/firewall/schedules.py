@@ -60,7 +60,7 @@ def _times(window: Window, place: str) -> tuple[int, int]:
     found = _TIME.fullmatch(window.time.replace(" ", ""))
     hours = [int(part) for part in found.groups()] if found else [99] * 4
     start, end = hours[0] * 3600 + hours[1] * 60, hours[2] * 3600 + hours[3] * 60
-    if max(hours[1], hours[3]) > 59 or start >= DAY_S or end > DAY_S or start == end:  # noqa: PLR2004
+    if max(hours[1], hours[3]) > 59 or start >= DAY_S or end > DAY_S or start == end:
         raise SettingsError(
             f"{place}.time", f"{window.time!r} is not a span of a day", "Write it as 08:00-17:30."
         )

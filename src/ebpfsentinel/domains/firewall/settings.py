@@ -160,6 +160,21 @@ class FirewallRule(Section):
     enabled: Annotated[bool, msgspec.Meta(description="A disabled rule is kept, not used.")] = True
 
 
+RULE_COLUMNS = (
+    ("ID", "id"),
+    ("PRI", "priority"),
+    ("ACTION", "action"),
+    ("PROTO", "protocol"),
+    ("SRC IP", "src_ip"),
+    ("DST IP", "dst_ip"),
+    ("SRC PORT", "src_port"),
+    ("DST PORT", "dst_port"),
+    ("SCOPE", "scope"),
+    ("ENABLED", "enabled"),
+)
+"""Headings and fields of the table of rules."""
+
+
 class FirewallRuleView(msgspec.Struct, kw_only=True):
     """A rule as it is in force: ports as text, its origin, and how often it decided.
 

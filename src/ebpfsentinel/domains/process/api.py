@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
 
     from ebpfsentinel.domains.process.engine import ProcessEngine
+    from ebpfsentinel.model.access import Running
 
 _MAX = 65_536
 
 
-def routes(engine: ProcessEngine) -> list[HTTPRouteHandler]:
+def routes(engine: ProcessEngine, _: Running) -> list[HTTPRouteHandler]:
     """The handlers, over one engine."""
 
     @get(

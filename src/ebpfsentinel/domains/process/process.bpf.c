@@ -188,7 +188,10 @@ static __always_inline bool line_prepend(struct text_line *line, const void *nam
 
 	if (bytes > 255 || at > TEXT_BYTES || at < bytes + 1)
 		return false;
-	at = (at - bytes - 1) & (TEXT_BYTES - 1);
+	at -= bytes + 1;
+	/* The compiler knows the bounds and would drop the masks; verifiers before 6.12 need them. */
+	asm volatile("" : "+r"(at), "+r"(bytes));
+	at &= TEXT_BYTES - 1;
 	line->text[at] = '/';
 	if (bpf_probe_read_kernel(&line->text[at + 1], bytes & 255, name))
 		COUNT(path_unreadable);

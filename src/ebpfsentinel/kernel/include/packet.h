@@ -5,6 +5,10 @@
  * ends the way (xdp_drop, tc_drop) or hands on (xdp_next, tc_next). What XDP found out travels to
  * TC in front of the packet, as struct packet_meta.
  *
+ * A packet may also be a question: "what would become of this?" (packet->dry, set by xdp_dry, which
+ * only BPF_PROG_RUN ever starts). Every domain judges it as in alert mode and leaves no trace: no
+ * counter, no event, no state, no copy. It passes, and the metadata in front of it is the answer.
+ *
  * Later fragments carry no ports: what follows their IP header is payload. Only packets with
  * PACKET_PORTS have src_port and dst_port.
  */
@@ -66,13 +70,15 @@ struct packet {
 	__u32 rule_id; /* of the last rule that matched; 0: none */
 	__u8 action;   /* enum packet_action, of that rule */
 	__u8 ratelimit_status;
-	__u8 interface; /* slot 0..63 */
-	__u8 slot;      /* place in the chain */
-	__u8 by_xdp;    /* XDP judges on this interface: TC stand-ins keep out */
-	__u8 tos;       /* or IPv6 traffic class: DSCP and ECN */
-	__u8 pad[2];
+	__u8 interface;      /* slot 0..63 */
+	__u8 slot;           /* place in the chain */
+	__u8 by_xdp;         /* XDP judges on this interface: TC stand-ins keep out */
+	__u8 tos;            /* or IPv6 traffic class: DSCP and ECN */
+	__u16 cpu;           /* 1 + the CPU it is steered to at the end of the chain; 0: none */
 	__u16 inner_vlan_id; /* of a second tag; 0: none */
 	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
+	__u8 dry; /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
+	__u8 pad[3];
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
@@ -177,8 +183,11 @@ static __always_inline struct packet *packet_of(void *scratch)
 static __always_inline void packet_count(const struct packet *packet, bool dropped)
 {
 	__u32 slot = packet->interface;
-	struct interface_count *count = bpf_map_lookup_elem(&interface_count, &slot);
+	struct interface_count *count;
 
+	if (packet->dry)
+		return;
+	count = bpf_map_lookup_elem(&interface_count, &slot);
 	if (!count)
 		return;
 	count->bytes += packet->bytes;

@@ -127,7 +127,7 @@ static __always_inline __u32 limit(void)
 	return table ? table->drop_above : -1;
 }
 
-SEC("xdp.frags")
+SEC("xdp")
 int contract_xdp(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);
@@ -148,7 +148,7 @@ int contract_xdp(struct xdp_md *ctx)
 }
 
 /* Reserves and gives back: the discarded line of the ledger. */
-SEC("xdp.frags")
+SEC("xdp")
 int contract_undo(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);

@@ -62,8 +62,8 @@ def test_maps_as_they_are_declared(compiled):
 
 def test_programs_by_section(compiled):
     assert read_object(compiled).programs == {
-        "contract_xdp": "xdp.frags",
-        "contract_undo": "xdp.frags",
+        "contract_xdp": "xdp",
+        "contract_undo": "xdp",
         "contract_trace": "raw_tp/sys_enter",
         "contract_absent": "tp_btf/contract_no_such_hook",
         "contract_iter": "iter/task",

@@ -20,7 +20,7 @@ from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap
 from ebpfsentinel.model.domain import Domain, Program
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import DRY, Frames, KernelError
 
 RECORD = np.dtype(
     {
@@ -208,6 +208,7 @@ def test_names_of_rings_seeds_and_programs(kernel):
     status = {program.name: program for program in kernel.programs()}
     assert set(status) == {
         "xdp_root",
+        "xdp_dry",
         "tc_root",
         "contract_xdp",
         "contract_undo",
@@ -215,7 +216,7 @@ def test_names_of_rings_seeds_and_programs(kernel):
         "contract_iter",
         "contract_absent",
     }
-    assert status["contract_xdp"].hook == "xdp.frags"
+    assert status["contract_xdp"].hook == "xdp"
     assert status["contract_xdp"].domain == "contract"
     assert status["contract_iter"].hook == "iter/task"
     assert not status["contract_absent"].loaded
@@ -357,6 +358,37 @@ def test_a_swap_changes_the_verdict_and_a_bad_slot_is_refused(kernel):
         kernel.apply([Swap("c_tables", 2, np.zeros(1, TABLE))])
     kernel.apply([Swap("c_tables", 0, np.array((len(FRAME), 2), TABLE))])
     assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+
+
+def test_many_frames_are_answered_as_each_alone(kernel):
+    kernel.apply([Swap("c_tables", 0, np.array([(100, 1)], TABLE))])
+    sizes = [60, 1000, 100, 101, 5, 60, 9000]
+    frames = Frames.of([FRAME[:14].ljust(size, b"x")[:size] for size in sizes])
+    assert len(frames) == len(sizes)
+    assert frames.frame(1) == FRAME[:14].ljust(1000, b"x")
+    found = kernel.run_many("xdp_root", frames)
+    kernel.drain("c_ring")
+    assert found.refused.tolist() == [size < 14 for size in sizes]
+    for at in np.flatnonzero(~found.refused):
+        alone = kernel.run("xdp_root", frames.frame(at))
+        assert found.retval[at] == alone.retval == (XDP_DROP if sizes[at] > 100 else XDP_PASS)
+    empty = kernel.run_many("xdp_root", frames[:0])
+    assert len(empty.retval) == len(empty.meta) == 0
+
+
+def test_a_question_is_answered_and_nothing_is_left_of_it(kernel):
+    found = kernel.run_many(DRY, Frames.of([FRAME] * 3))
+    assert found.retval.tolist() == [XDP_PASS] * 3
+    assert kernel.run(DRY, FRAME).retval == XDP_PASS
+    assert all(not any(each.packets.values()) for each in kernel.interface_counters())
+    assert next(p for p in kernel.programs() if p.name == DRY).attached == ()
+
+
+def test_a_frame_comes_in_on_an_interface_that_is_there(bench, kernel):
+    with bench.interface() as (name, _):
+        assert kernel.run("xdp_root", FRAME, interface=name).retval == XDP_PASS
+    with pytest.raises(KernelError, match="no interface 'absent0'"):
+        kernel.run("xdp_root", FRAME, interface="absent0")
 
 
 def test_records_come_by_the_ring_in_order_and_are_accounted_for(kernel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from functools import cache
 
@@ -72,7 +72,7 @@ def _flags(text):
 
 @cache
 def _moment(text):
-    return datetime.datetime.fromisoformat(text).timestamp()
+    return dt.datetime.fromisoformat(text).timestamp()
 
 
 @cache

@@ -22,7 +22,7 @@ def client():
     made.feed("execs", record("exec", 30, 300, (20, 200), path=b"/bin/bash", argv=["bash"]), NOW)
     made.feed("execs", record("exec", 40, 400, (30, 300), path=b"/bin/ls"), NOW)
     made.feed("exits", record("exit", 40, 400, (30, 300), code=2), NOW)
-    with TestClient(Litestar(routes(made))) as found:
+    with TestClient(Litestar(routes(made, None))) as found:
         yield found
 
 

@@ -1,0 +1,143 @@
+"""The firewall's own verbs: what explains a verdict, and what tries rules before they are used."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ebpfsentinel.domains.firewall.rulesets import RuleSource
+    from ebpfsentinel.model.access import Desk
+
+_PATIENCE_S = 2.0
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def commands(_: click.Group) -> Sequence[click.Command]:
+    """The verbs, for the card."""
+    return [why, would, replay]
+
+
+def rules_in_force(desk: Desk) -> RuleSource:
+    """Those of the running agent; where none answers, those of the configuration."""
+    from ebpfsentinel.domains.firewall import DOMAIN  # noqa: PLC0415 - the card names us
+    from ebpfsentinel.domains.firewall.rulesets import InForce, RuleSource  # noqa: PLC0415
+
+    body = desk.get_if_running("/api/v1/firewall/ruleset")
+    if body is None:
+        settings, interfaces = desk.settings(DOMAIN, None)
+        return RuleSource(settings, (), interfaces, "the configuration (no agent answers)")
+    found = desk.understood(body, InForce)
+    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent")
+
+
+def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
+    """The rules that ``file`` would put in force: rules added at run time stay."""
+    from ebpfsentinel.domains.firewall import DOMAIN  # noqa: PLC0415 - the card names us
+    from ebpfsentinel.domains.firewall.rulesets import RuleSource  # noqa: PLC0415
+
+    settings, interfaces = desk.settings(DOMAIN, file)
+    return RuleSource(settings, now.runtime, [*{*interfaces, *now.interfaces}], str(file))
+
+
+@contextmanager
+def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator[list[Any]]:
+    """A judge for each rule set, each in a kernel of its own."""
+    from contextlib import ExitStack  # noqa: PLC0415 - only here
+
+    from ebpfsentinel.domains.firewall import DOMAIN  # noqa: PLC0415 - the card names us
+    from ebpfsentinel.domains.firewall.replay import judge_of  # noqa: PLC0415 - numpy
+
+    with ExitStack() as stack:
+        yield [
+            judge_of(
+                stack.enter_context(
+                    desk.trial(
+                        DOMAIN, each.settings, {"rules": each.runtime}, each.interfaces, incoming
+                    )
+                )
+            )
+            for each in sources
+        ]
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, once it takes more than two seconds."""
+    from rich.progress import Progress  # noqa: PLC0415 - 60 ms
+
+    began = time.monotonic()
+    with Progress(disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(what, visible=False)
+
+        def moved(at: int, size: int) -> None:
+            visible = time.monotonic() - began > _PATIENCE_S
+            bar.update(task, completed=at, total=size, visible=visible)
+
+        yield moved
+
+
+@click.command("why")
+@click.argument("asked", nargs=-1, required=True, metavar="PACKET|ALERT")
+@click.pass_obj
+def why(desk: Desk, asked: tuple[str, ...]) -> None:
+    """Which rule decides on a packet, and what would follow without it.
+
+    PACKET is one line, such as 'tcp 10.0.0.1:4242 -> 10.0.0.2:22'; ALERT the id of an alert.
+    """
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/why", asked=" ".join(asked))
+    desk.show(body, lambda shown: views.explained(shown, desk))
+
+
+@click.command("would")
+@click.argument("packet", nargs=-1, required=True)
+@click.pass_obj
+def would(desk: Desk, packet: tuple[str, ...]) -> None:
+    """What would become of a packet, by the programs of the running agent.
+
+    PACKET is one line, such as 'tcp 10.0.0.1:4242 -> 10.0.0.2:22 syn vlan 7 on eth0'. Behind the
+    destination, in any order: TCP flags (syn ack fin rst psh urg ece cwr), vlan N, inner N, type N,
+    code N, dscp N, fragment first|later, from MAC, to MAC, on INTERFACE. It is asked, not sent: it
+    is in no counter and raises no event.
+    """
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/would", packet=" ".join(packet))
+    desk.show(body, lambda shown: views.explained(shown, desk))
+
+
+@click.command("replay")
+@click.argument("file", type=_FILE)
+@click.option("--rules", type=_FILE, help="A configuration to compare with what is in force.")
+@click.option("--interface", default="", help="Where the frames come in, for rules with a scope.")
+@click.option(
+    "--most", default=20, show_default=True, help="Differing frames to list; JSON lists as many."
+)
+@click.pass_obj
+def replay(desk: Desk, file: Path, rules: Path | None, interface: str, most: int) -> None:
+    """Send every frame of a capture through the programs; nothing real is touched.
+
+    FILE is pcap or pcapng, Ethernet. With --rules, also through those of a configuration file, and
+    what differs is listed. Needs root, and no running agent.
+    """
+    from ebpfsentinel.domains.firewall import replay as trying  # noqa: PLC0415 - numpy
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    now = rules_in_force(desk)
+    sources = [now, *([candidate(desk, rules, now)] if rules else [])]
+    with judges(desk, sources, interface) as made, progress(f"replaying {file.name}") as moved:
+        began = time.monotonic()
+        found = trying.replay(desk.capture(file), made, most, moved)
+        took = time.monotonic() - began
+        body = views.replayed(sources, made, found)
+    body |= {"file": str(file), "interface": interface or None, "seconds": round(took, 3)}
+    desk.show(body, lambda shown: views.replay_text(shown, desk))

@@ -1,0 +1,138 @@
+"""``why`` and ``would``: the answer of the loaded programs, the rules behind it, and no trace."""
+
+import random
+
+import msgspec
+import pytest
+
+from ebpfsentinel.domains.firewall import DOMAIN
+from ebpfsentinel.domains.firewall.asking import parse
+from ebpfsentinel.domains.firewall.building import build
+from ebpfsentinel.domains.firewall.conditions import conditions_of, matches
+from ebpfsentinel.domains.firewall.explaining import asked_of, explain
+from ebpfsentinel.domains.firewall.settings import FirewallRule
+from ebpfsentinel.domains.firewall.tests.judge import Judge
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.settings import SettingsError
+
+
+def rule(number, **written):
+    priority, action = written.pop("priority", number), written.pop("action", "deny")
+    tree = {"id": f"r{number}", "priority": priority, "action": action, **written}
+    return msgspec.convert(tree, FirewallRule)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    kernel = LinuxKernel()
+    kernel.load([DOMAIN])
+    yield Judge(kernel)
+    kernel.detach()
+
+
+def ask(judge, line):
+    return explain(parse(line), judge.engine, judge.kernel)
+
+
+@pytest.mark.parametrize(("mode", "word"), [("block", "deny"), ("alert", "would_deny")])
+def test_the_deciding_rule_and_what_would_follow(judge, mode, word):
+    judge.rules(
+        rule(1, src_ip="192.0.2.0/24", action="allow"),
+        rule(2, dst_port=22, protocol="tcp"),
+        rule(3, dst_port="20-30", action="log"),
+        rule(4, enabled=False),
+        rule(5, vlan_id=8),
+        rule(6, scope="eth9"),
+        rule(7, src_ip="10.0.0.0/8", vlan_id=7),
+        mode=mode,
+        policy="drop",
+        interfaces={"eth9": 3},
+    )
+    found = ask(judge, "tcp 10.0.0.1:4242 -> 10.0.0.2:22 vlan 7")
+    assert (found["verdict"], found["rule"]["id"]) == (word, "r2")
+    assert found["rule"]["origin"] == "config"
+    assert [each["id"] for each in found["would_follow"]] == ["r3", "r7", "default-policy"]
+    assert found["would_follow"][-1]["action"] == "deny"
+    last = ask(judge, "udp 10.0.0.1:1 -> 10.0.0.2:99")
+    assert last["rule"] == {"id": "default-policy"}
+    assert last["would_follow"] == []
+
+
+def test_asking_leaves_no_trace(judge):
+    judge.rules(rule(1, dst_port=22))
+    before = judge.hits(), judge.kernel.total("interface_count").tolist()
+    for _ in range(5):
+        ask(judge, "tcp 10.0.0.1:4242 -> 10.0.0.2:22")
+    assert (judge.hits(), judge.kernel.total("interface_count").tolist()) == before
+    assert len(judge.kernel.drain("fw_events")) == 0
+    judge.judge(build(parse("tcp 10.0.0.1:4242 -> 10.0.0.2:22")))
+    assert judge.hits()["r1"][0] == before[0]["r1"][0] + 1
+
+
+def test_the_conditions_of_rules_agree_with_the_programs(judge):
+    pick = random.Random(11)
+
+    def some(*values):
+        return pick.choice([None, None, *values])
+
+    def random_rule(number):
+        protocol = pick.choice(["any", "tcp", "udp", "icmp"])
+        ports = protocol != "icmp"
+        return rule(
+            number,
+            protocol=protocol,
+            src_ip=some("10.0.0.0/30", "10.0.0.1", "fd00::/127"),
+            dst_port=some(22, "20-30") if ports else None,
+            src_port=some("0-100") if ports else None,
+            vlan_id=some(0, 7),
+            action=pick.choice(["allow", "deny", "log"]),
+        )
+
+    for _ in range(40):
+        rules = [random_rule(number) for number in range(1, 12)]
+        judge.rules(*rules)
+        for _ in range(25):
+            protocol = pick.choice(["tcp", "udp", "icmp", "47"])
+            later = pick.random() < 0.2
+            six = pick.random() < 0.3 and protocol != "icmp"
+            with_ports = protocol in ("tcp", "udp") and not later
+            ports = [f":{pick.choice([22, 25, 80, 200])}" if with_ports else "" for _ in "ab"]
+            sides = [
+                f"[fd00::{pick.randrange(4)}]" if six else f"10.0.0.{pick.randrange(6)}"
+                for _ in "ab"
+            ]
+            line = f"{protocol} {sides[0]}{ports[0]} -> {sides[1]}{ports[1]}"
+            line += pick.choice(["", " vlan 7"]) + (" fragment later" if later else "")
+            asked = parse(line)
+            matching = [each.id for each in rules if matches(conditions_of(each), asked)[0]]
+            found = explain(asked, judge.engine, judge.kernel)
+            told = [found["rule"]["id"], *(each["id"] for each in found["would_follow"])]
+            assert [name for name in told if name != "default-policy"] == matching[: len(told)]
+
+
+def test_an_interface_that_is_not_there_is_told(judge):
+    judge.rules()
+    with pytest.raises(KernelError, match="no interface 'absent0'"):
+        ask(judge, "tcp 10.0.0.1:1 -> 10.0.0.2:2 on absent0")
+    assert "not attached to lo" in ask(judge, "tcp 10.0.0.1:1 -> 10.0.0.2:2 on lo")["stage"]
+
+
+def alert(**fields):
+    given = {"timestamp_ns": 1, "component": "c", "severity": Severity.LOW, "rule_id": "r"}
+    return Alert(**given, action="deny", message="", id="1-r-1", **fields)
+
+
+def test_an_alert_is_about_its_packet():
+    made = alert(
+        src_ip="fd00::1",
+        dst_ip="fd00::2",
+        src_port=5,
+        dst_port=6,
+        protocol=17,
+        context={"vlan_id": 7, "interface": "eth0"},
+    )
+    assert asked_of(made).text() == "udp [fd00::1]:5 -> [fd00::2]:6 vlan 7 on eth0"
+    with pytest.raises(SettingsError, match="is about no packet"):
+        asked_of(alert())

@@ -1,0 +1,120 @@
+"""What a card's own routes and verbs may reach: contracts, kept by the API and the command line.
+
+A domain imports no other station. Its ``api.py`` is handed a :class:`Running`, the verbs of its
+``cli.py`` get a :class:`Desk` with ``@click.pass_obj``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import msgspec
+
+    from ebpfsentinel.model.alert import Alert
+    from ebpfsentinel.model.domain import Domain, Engine
+    from ebpfsentinel.model.kernel import Frames, Kernel
+
+
+class Running(Protocol):
+    """The running agent, as far as a card's routes may use it."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The door to privilege."""
+
+    def refresh(self) -> None:
+        """Poll the domain's maps, so that its counters are fresh."""
+
+    def alert(self, alert_id: str) -> Alert | None:
+        """A stored alert."""
+
+
+class Trial(Protocol):
+    """A rule set in a kernel of its own: unattached, unpinned, unseen by the running agent."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """Where it is loaded."""
+
+    @property
+    def engine(self) -> Engine:
+        """Its engine, with the rule set committed."""
+
+
+class Piece(Protocol):
+    """Some frames of a capture file; reading has come to byte ``at`` of ``size``."""
+
+    @property
+    def frames(self) -> Frames:
+        """The frames, in order."""
+
+    @property
+    def at(self) -> int:
+        """Bytes read."""
+
+    @property
+    def size(self) -> int:
+        """Bytes there are."""
+
+    @property
+    def cut(self) -> int:
+        """Frames of which the file holds only the beginning."""
+
+
+class Desk(Protocol):
+    """One run of the command line. Everything raises a ``click.ClickException`` with the remedy."""
+
+    @property
+    def json(self) -> bool:
+        """Was JSON asked for?"""
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The body of an API path of the running agent."""
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: str | None = None,
+    ) -> Any:
+        """The body of the answer, decoded where it is JSON; None where it has none."""
+
+    def show(self, body: Any, as_text: Callable[[Any], str]) -> None:
+        """Print the body: as JSON where that was asked for, else what ``as_text`` makes of it."""
+
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[Any]], whole: Sequence[str] = ()
+    ) -> str:
+        """Rows under headings, within the terminal's width; ``whole`` columns are never cut."""
+
+    def get_if_running(self, path: str) -> Any:
+        """As :meth:`get`; None where no agent answers."""
+
+    def settings(self, domain: Domain, file: Path | None) -> tuple[Any, Sequence[str]]:
+        """The domain's section of a configuration file, and the interfaces that the file guards.
+
+        None is the file that ``--config`` names, or that of the usual place.
+        """
+
+    def understood(self, tree: Any, kind: type[Any]) -> Any:
+        """A decoded body as the type, checked as a configuration is."""
+
+    def trial(
+        self,
+        domain: Domain,
+        settings: Any,
+        runtime: Mapping[str, Sequence[msgspec.Struct]],
+        interfaces: Sequence[str],
+        incoming: str = "",
+    ) -> AbstractContextManager[Trial]:
+        """Put the settings in force in a kernel of their own; frames come in on ``incoming``."""
+
+    def capture(self, file: Path) -> Iterator[Piece]:
+        """The frames of a capture file."""
