@@ -26,6 +26,7 @@ from ebpfsentinel.domains.firewall.settings import (
     Protocol,
     RuleAction,
 )
+from ebpfsentinel.domains.firewall.usage import Usage
 from ebpfsentinel.model.action import MapDelete, Swap
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode, SettingsError
@@ -64,7 +65,7 @@ class FirewallEngine:
     def __init__(self, tools: Tools) -> None:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
-        self._last_hits_ns = np.zeros(_NUMBERS, np.int64)
+        self.usage = Usage()
         self._polled = False
         self._unreported = 0
 
@@ -73,6 +74,7 @@ class FirewallEngine:
         numbers = {str(name): int(number) for name, number in memo.get("numbers", {}).items()}
         names = {number: name for name, number in numbers.items()}
         self._set = RuleSet(FirewallSettings(), (), numbers, names)
+        self.usage.recall(memo.get("usage", {}))
 
     def plan(
         self,
@@ -92,7 +94,10 @@ class FirewallEngine:
         state = RuleSet(settings, tuple(rules), numbers, names, around.boot_offset_ns)
         swaps = tuple(self._swap(state, family, around) for family in _MAPS)
         forget = MapDelete("fw_count", np.array(fresh, np.uint32))
-        return Plan(state, (forget, *swaps) if fresh else swaps, {"numbers": numbers})
+        return Plan(state, (forget, *swaps) if fresh else swaps, self._memo(numbers))
+
+    def _memo(self, numbers: Mapping[str, int]) -> dict[str, Any]:
+        return {"numbers": dict(numbers), "usage": self.usage.memo()}
 
     def _numbered(self, rules: Sequence[CheckedRule]) -> dict[str, int]:
         """Rules keep their number; new ones get one that no event on its way can carry."""
@@ -137,8 +142,8 @@ class FirewallEngine:
         """From now on ``plan`` is in force."""
         for number in set(plan.state.numbers.values()) - set(self._set.numbers.values()):
             self._counts[number] = 0
-            self._last_hits_ns[number] = 0
         self._set = plan.state
+        self.usage.keep(plan.state.numbers)
 
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""
@@ -152,15 +157,18 @@ class FirewallEngine:
     def _take_counts(self, counts: NDArray[Any], now_ns: int) -> None:
         """Counters that rose were hit since the last look; what the first look finds may be old."""
         if self._polled:
-            self._last_hits_ns[counts["packets"] > self._counts["packets"]] = now_ns
+            rose = np.flatnonzero(counts["packets"] > self._counts["packets"]).tolist()
+            self.usage.hit((self._name(number) for number in rose), now_ns)
         self._counts, self._polled = counts.copy(), True
 
     def _name(self, number: int) -> str:
         return self._set.names.get(number, f"rule-{number}") if number else DEFAULT_RULE
 
     def tick(self, now_ns: int) -> Outcome:
-        """Nothing lapses here."""
-        return Outcome()
+        """Now and then, when rules were hit last is written down."""
+        if not self.usage.tick(now_ns):
+            return Outcome()
+        return Outcome(memo=self._memo(self._set.numbers))
 
     def items(self, collection: str) -> Sequence[FirewallRuleView]:
         """The rules in the order in which they are tried, with their hits."""
@@ -186,7 +194,7 @@ class FirewallEngine:
             origin=found.origin,
             packets=int(hits["packets"]),
             bytes=int(hits["bytes"]),
-            last_hit_ns=int(self._last_hits_ns[number]) or None,
+            last_hit_ns=self.usage.of(rule.id).last_ns or None,
         )
 
     def names(self) -> dict[int, str]:
