@@ -1,5 +1,6 @@
 """Explaining and trying, with a running agent: its tables, its alerts, its rules."""
 
+import json
 import os
 
 import pytest
@@ -38,3 +39,14 @@ def test_an_alert_is_explained_and_a_packet_asked_about_leaves_no_trace(lab, age
 def test_what_cannot_be_asked_is_refused_with_the_place(agent):
     agent.cli("firewall", "would", "tcp 10.0.0.1:1 -> nowhere", code=1)
     agent.cli("firewall", "why", "1234567890123-none-1", code=1)
+
+
+def test_idle_rules_are_found(agent):
+    body = {"id": "late", "priority": 30, "action": "deny", "protocol": "udp", "dst_port": 9}
+    agent.cli("firewall", "add", "--json", json.dumps(body))
+    found = agent.cli("firewall", "shadowed")
+    assert [(each["id"], each["by"]) for each in found["shadowed"]] == [("late", ["log-all"])]
+    assert found["undecided"] == []
+    young = agent.cli("firewall", "unused", "--days", "1")["too_young"]
+    assert {"no-udp", "late"} <= {each["id"] for each in young}
+    assert agent.cli("firewall", "unused", "--days", "1")["unused"] == []

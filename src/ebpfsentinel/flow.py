@@ -84,8 +84,11 @@ class Flow:
     async def tick(self) -> None:
         """Time has passed."""
         now_ns = time.time_ns()
-        for engine in self._engines.values():
-            await self._finish(engine.tick(now_ns))
+        for name, engine in self._engines.items():
+            outcome = engine.tick(now_ns)
+            if outcome.memo is not None:
+                self._store.memos.put(name, outcome.memo)
+            await self._finish(outcome)
         self._fold.forget(now_ns)
         self._store.sweep(now_ns)
 

@@ -105,10 +105,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a batch led to. Both may be empty."""
+    """What a batch led to; all may be empty.
+
+    ``memo``, of a :meth:`Engine.tick` only, replaces the memo of the last committed plan.
+    """
 
     alerts: Sequence[Alert] = ()
     actions: Sequence[Action] = ()
+    memo: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import get
@@ -12,6 +13,8 @@ from litestar.params import Parameter
 from ebpfsentinel.domains.firewall.asking import parse
 from ebpfsentinel.domains.firewall.explaining import asked_of, explain
 from ebpfsentinel.domains.firewall.rulesets import InForce, in_force
+from ebpfsentinel.domains.firewall.shadowing import shadows_of
+from ebpfsentinel.domains.firewall.usage import unused
 
 if TYPE_CHECKING:
     from litestar.handlers import HTTPRouteHandler
@@ -36,7 +39,37 @@ _Asked = Annotated[
 
 def routes(engine: FirewallEngine, running: Running) -> list[HTTPRouteHandler]:
     """The handlers, over one engine and its agent."""
-    return [_ruleset(engine, running), _would(engine, running), _why(engine, running)]
+    return [
+        _ruleset(engine, running),
+        _would(engine, running),
+        _why(engine, running),
+        *_idle(engine, running),
+    ]
+
+
+def _idle(engine: FirewallEngine, running: Running) -> list[HTTPRouteHandler]:
+    @get(
+        "shadowed",
+        summary="Rules that can never match, and the earlier ones that take what they would",
+        operation_id="firewall_shadowed",
+        sync_to_thread=True,
+    )
+    def shadowed() -> dict[str, Any]:
+        return shadows_of(engine.in_force()[1])
+
+    @get(
+        "unused",
+        summary="Rules that were not hit for some days",
+        operation_id="firewall_unused",
+        sync_to_thread=False,
+    )
+    def not_used(
+        days: Annotated[float, Parameter(ge=0, le=36500, description="Not hit for so long.")] = 30,
+    ) -> dict[str, Any]:
+        running.refresh()
+        return unused(engine.items("rules"), engine.usage, days, time.time_ns())
+
+    return [shadowed, not_used]
 
 
 def _ruleset(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:

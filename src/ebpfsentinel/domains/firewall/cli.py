@@ -22,7 +22,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def commands(_: click.Group) -> Sequence[click.Command]:
     """The verbs, for the card."""
-    return [why, would, replay]
+    return [why, would, shadowed, unused, replay]
 
 
 def rules_in_force(desk: Desk) -> RuleSource:
@@ -113,6 +113,27 @@ def would(desk: Desk, packet: tuple[str, ...]) -> None:
 
     body = desk.get("/api/v1/firewall/would", packet=" ".join(packet))
     desk.show(body, lambda shown: views.explained(shown, desk))
+
+
+@click.command("shadowed")
+@click.pass_obj
+def shadowed(desk: Desk) -> None:
+    """Rules that can never match, and the earlier rules that take what they would."""
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/shadowed")
+    desk.show(body, lambda shown: views.shadowed_text(shown, desk))
+
+
+@click.command("unused")
+@click.option("--days", type=click.FloatRange(0), default=30, show_default=True)
+@click.pass_obj
+def unused(desk: Desk, days: float) -> None:
+    """Rules that were not hit for so many days."""
+    from ebpfsentinel.domains.firewall import views  # noqa: PLC0415
+
+    body = desk.get("/api/v1/firewall/unused", days=days)
+    desk.show(body, lambda shown: views.unused_text(shown, desk))
 
 
 @click.command("replay")

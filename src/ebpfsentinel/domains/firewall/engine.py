@@ -33,6 +33,7 @@ from ebpfsentinel.domains.firewall.settings import (
     Protocol,
     RuleAction,
 )
+from ebpfsentinel.domains.firewall.usage import Usage
 from ebpfsentinel.model.action import MapDelete, Switch
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode, SettingsError
@@ -97,7 +98,7 @@ class FirewallEngine:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._checker = Checker(FirewallSettings(), Surroundings())
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
-        self._last_hits_ns = np.zeros(_NUMBERS, np.int64)
+        self.usage = Usage()
         self._polled = False
         self._unreported = 0
 
@@ -106,6 +107,7 @@ class FirewallEngine:
         numbers = {str(name): int(number) for name, number in memo.get("numbers", {}).items()}
         names = {number: name for name, number in numbers.items()}
         self._set = RuleSet(FirewallSettings(), (), numbers, names)
+        self.usage.recall(memo.get("usage", {}))
 
     def plan(
         self,
@@ -136,8 +138,11 @@ class FirewallEngine:
             settings, tuple(rules), numbers, names, around.boot_offset_ns, places, serials
         )
         actions = (MapDelete("fw_count", np.array(fresh, np.uint32)), _switch(state, kept))
-        memo = {"numbers": numbers}
+        memo = self._memo(numbers)
         return Plan(state, actions if fresh else actions[1:], memo, self._checker.until_ns)
+
+    def _memo(self, numbers: Mapping[str, int]) -> dict[str, Any]:
+        return {"numbers": dict(numbers), "usage": self.usage.memo()}
 
     def _numbered(self, rules: Sequence[CheckedRule]) -> dict[str, int]:
         """Rules keep their number; new ones get one that no event on its way can carry."""
@@ -157,10 +162,10 @@ class FirewallEngine:
         """From now on ``plan`` is in force."""
         for number in set(plan.state.numbers.values()) - set(self._set.numbers.values()):
             self._counts[number] = 0
-            self._last_hits_ns[number] = 0
         self._set = plan.state
         if not plan.state.settings.enabled:  # the kernel was not given it
             self._set = replace(plan.state, places={}, serials={})
+        self.usage.keep(plan.state.numbers)
 
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""
@@ -174,15 +179,18 @@ class FirewallEngine:
     def _take_counts(self, counts: NDArray[Any], now_ns: int) -> None:
         """Counters that rose were hit since the last look; what the first look finds may be old."""
         if self._polled:
-            self._last_hits_ns[counts["packets"] > self._counts["packets"]] = now_ns
+            rose = np.flatnonzero(counts["packets"] > self._counts["packets"]).tolist()
+            self.usage.hit((self._name(number) for number in rose), now_ns)
         self._counts, self._polled = counts.copy(), True
 
     def _name(self, number: int) -> str:
         return self._set.names.get(number, f"rule-{number}") if number else DEFAULT_RULE
 
     def tick(self, now_ns: int) -> Outcome:
-        """Nothing lapses here."""
-        return Outcome()
+        """Now and then, when rules were hit last is written down."""
+        if not self.usage.tick(now_ns):
+            return Outcome()
+        return Outcome(memo=self._memo(self._set.numbers))
 
     def items(self, collection: str) -> Sequence[FirewallRuleView]:
         """The rules in the order in which they are tried, with their hits."""
@@ -208,7 +216,7 @@ class FirewallEngine:
             origin=found.origin,
             packets=int(hits["packets"]),
             bytes=int(hits["bytes"]),
-            last_hit_ns=int(self._last_hits_ns[number]) or None,
+            last_hit_ns=self.usage.of(rule.id).last_ns or None,
         )
 
     def names(self) -> dict[int, str]:

@@ -179,7 +179,7 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     """A rule as it is in force: ports as text, its origin, and how often it decided.
 
     ``last_hit_ns`` is wall time, nanoseconds since the Unix epoch, at most a second late; None
-    where this agent has seen no hit.
+    where none was seen since the rule is counted.
     """
 
     id: str

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.rulesets import RuleSource
     from ebpfsentinel.model.access import Desk
 
+_TIMES = ("last_hit_ns", "counting_since_ns")
+
 
 def replayed(
     sources: Sequence[RuleSource],
@@ -110,6 +112,38 @@ def _hits(rule: Mapping[str, Any]) -> str:
     last = rule["last_hit_ns"]
     when = f", last {_time_of(last)}" if last else ""
     return f"{rule['packets']} packets, {rule['bytes']} bytes{when}"
+
+
+def shadowed_text(body: Mapping[str, Any], desk: Desk) -> str:
+    """What can never match, as text."""
+    lines = []
+    if body["shadowed"]:
+        rows = [
+            [each["id"], each["action"], each["origin"], ", ".join(each["by"])]
+            for each in body["shadowed"]
+        ]
+        lines.append(desk.table(["RULE", "ACTION", "ORIGIN", "COVERED BY"], rows, ["RULE"]))
+    lines.append(f"{len(body['shadowed'])} of {body['rules']} rules can never match.")
+    if body["undecided"]:
+        names = ", ".join(body["undecided"][:5])
+        lines.append(f"Of {len(body['undecided'])} it would take too long to tell: {names}...")
+    return "\n".join(lines)
+
+
+def unused_text(body: Mapping[str, Any], desk: Desk) -> str:
+    """What was not hit, as text."""
+    lines = []
+    if body["unused"]:
+        rows = [
+            [each["id"], each["action"], each["origin"]]
+            + [_time_of(each[key]) if each[key] else "never" for key in _TIMES]
+            for each in body["unused"]
+        ]
+        lines.append(desk.table(["RULE", "ACTION", "ORIGIN", "LAST HIT", "COUNTED SINCE"], rows))
+    lines.append(f"{len(body['unused'])} rule(s) not hit for {body['days']:g} days.")
+    if young := body["too_young"]:
+        lines.append(f"{len(young)} more had no hit either, but are counted for less than that.")
+    return "\n".join(lines)
 
 
 def _time_of(timestamp_ns: int) -> str:
