@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.model.action import Switch
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
-from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.model.settings import SettingsError, parse_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -267,4 +268,51 @@ def test_many_stored_items_are_taken_back_in_one_plan_not_one_each(
     run(agent)
     assert ids(agent) == {f"r{number}" for number in range(5)}
     assert len(plans) == 2
+    asyncio.run(agent.stop())
+
+
+def test_an_item_with_a_time_to_live_lapses_and_is_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = start(tmp_path)
+    asyncio.run(agent.add("firewall", "rules", rule_of(RULE | {"ttl": "10m"}), "test"))
+    (kept,) = agent.store.items.query("firewall", "rules")
+    over_ns = parse_moment("", kept["expires_at"])
+    assert abs(over_ns - time.time_ns() - 600 * 10**9) < 5 * 10**9
+    assert kept.get("ttl") is None
+    agent._follow_time()
+    assert ids(agent) == {"no-udp"}
+    monkeypatch.setattr("ebpfsentinel.agent.time.time_ns", lambda: over_ns)
+    agent._follow_time()
+    assert ids(agent) == set()
+    assert agent.store.items.query("firewall", "rules") == []
+    last = agent.store.audit.history("no-udp")[0]
+    assert (last.action, last.actor) == ("rule_removed", "expiry")
+    asyncio.run(agent.stop())
+
+
+def test_a_time_to_live_needs_a_start(tmp_path: Path) -> None:
+    agent = start(tmp_path)
+    for body, place in (({"ttl": "soon"}, "ttl"), ({"ttl": 5, "expires_at": "2030"}, "ttl")):
+        with pytest.raises(SettingsError, match=place):
+            asyncio.run(agent.add("firewall", "rules", rule_of(RULE | body), "test"))
+    write(tmp_path, firewall={"rules": [RULE | {"ttl": 5}]})
+    with pytest.raises(SettingsError, match=r"rules\[0\]\.ttl.*Write expires_at"):
+        asyncio.run(agent.reload("test"))
+    asyncio.run(agent.stop())
+
+
+def test_what_was_worked_out_no_further_is_planned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = StubbornKernel(interfaces=["eth0"])
+    night = {"night": {"entries": [{"time": "22:00-06:00"}]}}
+    rules = [RULE | {"schedule": "night"}]
+    agent = start(tmp_path, kernel, firewall={"rules": rules, "schedules": night})
+    agent._follow_time()
+    before = in_force(kernel)
+    tomorrow_ns = time.time_ns() + 86400 * 10**9
+    monkeypatch.setattr("ebpfsentinel.agent.time.time_ns", lambda: tomorrow_ns)
+    agent._follow_time()
+    assert in_force(kernel) != before
     asyncio.run(agent.stop())

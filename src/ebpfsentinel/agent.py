@@ -21,7 +21,7 @@ from ebpfsentinel.config import load
 from ebpfsentinel.flow import DROPPED, Flow
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.kernel.maps import possible_cpus
+from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Metric, Surroundings, Tools
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
@@ -83,12 +83,12 @@ class Agent:
         self._fold = Fold()
         sinks = (LogSink(), self.alerts)
         self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
+        self._machine = Machine(self.kernel)
         self._changes = Changes(
             self.domains, self.engines, self.kernel, self.store, self._surroundings
         )
         self._reloads = {"success": 0, "failure": 0}
         self._woken = asyncio.Event()
-        self._boot_offset_ns = clock.boot_offset_ns()
 
     @property
     def settings(self) -> CoreSettings:
@@ -108,6 +108,8 @@ class Agent:
         """
         self._fold.configure(**_fold_settings(self.settings))
         self.kernel.reserve(self.interfaces())
+        self._machine.look_around()
+        await self._machine.names.refresh(self._hosts(self.settings))
         loading = asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
         planning = asyncio.to_thread(self._changes.prepare, self.settings)
         _, plans = await asyncio.gather(loading, planning)
@@ -150,7 +152,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         links = interfaces.watch()
         loop.add_reader(links, self._links_changed, links)
-        tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._tick())]
+        carried = (self._drain(), self._tick(), self._follow_names())
+        tasks = [asyncio.create_task(each) for each in carried]
         ended = asyncio.create_task(until.wait())
         try:
             done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -197,6 +200,7 @@ class Agent:
             await asyncio.sleep(_TICK_S)
             ticks += 1
             self._follow_clock()
+            self._follow_time()
             for name in self.domains:
                 self.refresh(name)
             await self.flow.tick()
@@ -209,25 +213,49 @@ class Agent:
 
     def _follow_clock(self) -> None:
         """The wall clock was set: plan anew, so that engines place boot times right again."""
-        offset_ns = clock.boot_offset_ns()
-        if abs(offset_ns - self._boot_offset_ns) < SECOND_NS:
+        offset_ns, before_ns = clock.boot_offset_ns(), self._machine.boot_offset_ns
+        if abs(offset_ns - before_ns) < SECOND_NS:
             return
-        logger.warning(
-            "the clock was set by %.1f s", (offset_ns - self._boot_offset_ns) / SECOND_NS
-        )
-        self._boot_offset_ns = offset_ns
+        logger.warning("the clock was set by %.1f s", (offset_ns - before_ns) / SECOND_NS)
+        self._machine.boot_offset_ns = offset_ns
         try:
             self._changes.apply(self.settings, list(self.domains))
         except (SettingsError, KernelError) as error:
             logger.warning("times of events are off by that much: %s", error)
 
+    def _follow_time(self) -> None:
+        """Take out what has lapsed; plan anew what was worked out no further."""
+        now_ns = time.time_ns()
+        try:
+            for domain, key, gone in self._changes.expire(now_ns):
+                self._audit_change(domain, key, "expiry", before=gone)
+            self._changes.renew(now_ns)
+        except (SettingsError, KernelError) as error:
+            logger.warning("what has lapsed is still listed, but not in force: %s", error)
+
+    async def _follow_names(self) -> None:
+        """Resolve DNS names again when their TTL is over; other answers are put in force."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                if await self._machine.names.refresh(self._hosts(self.settings)):
+                    named = [d.name for d in self.domains.values() if self._hosts_of(d)]
+                    self._changes.apply(self.settings, named)
+            except (SettingsError, KernelError) as error:
+                logger.warning("DNS names resolve anew, but not all in force: %s", error)
+
+    def _hosts_of(self, domain: Domain) -> Sequence[str]:
+        return domain.hosts(getattr(self.settings, domain.name))
+
     def _links_changed(self, links: Any) -> None:
         """An interface came, went or was renamed: attach to what is there now."""
         interfaces.settle(links)
-        slots = self.kernel.interface_slots()
+        before = self._surroundings()
+        self._machine.look_around()
         try:
             self.kernel.reserve(self.interfaces())
-            if self.kernel.interface_slots() != slots:
+            now = self._surroundings()
+            if (now.interfaces, now.namespaces) != (before.interfaces, before.namespaces):
                 self._changes.apply(self.settings, list(self.domains))
             self.kernel.attach(self.interfaces())
         except (SettingsError, KernelError) as error:
@@ -237,21 +265,19 @@ class Agent:
     # Changing
 
     def _surroundings(self) -> Surroundings:
-        agent = self.settings.agent
-        return Surroundings(
-            interfaces=self.kernel.interface_slots(),
-            own_pid=os.getpid(),
-            api_ports=(agent.http_port,),
-            cpus=possible_cpus(),
-            boot_offset_ns=self._boot_offset_ns,
-        )
+        return self._machine.surroundings((self.settings.agent.http_port,))
+
+    def _hosts(self, settings: CoreSettings) -> list[str]:
+        """The DNS names that settings refer to."""
+        return [
+            host for d in self._enabled(settings) for host in d.hosts(getattr(settings, d.name))
+        ]
 
     async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
-        self._changes.add(domain, collection, item)
-        self._audit_change(
-            domain, self._changes.key_of(domain, collection, item), actor, after=item
-        )
+        taken = self._changes.add(domain, collection, item)
+        key = self._changes.key_of(domain, collection, taken)
+        self._audit_change(domain, key, actor, after=taken)
 
     async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
@@ -299,6 +325,7 @@ class Agent:
         before = self.loaded
         try:
             loaded = self._load()
+            await self._machine.names.refresh(self._hosts(loaded.settings))
             report = self._put_in_force(before, loaded)
         except (SettingsError, KernelError) as error:
             self.loaded = before

@@ -18,7 +18,12 @@ import msgspec
 from ebpfsentinel.config import convert
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
-from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.model.settings import (
+    SettingsError,
+    moment_text,
+    parse_duration,
+    parse_moment,
+)
 from ebpfsentinel.store import StoreError
 
 if TYPE_CHECKING:
@@ -37,6 +42,21 @@ Runtime = dict[str, list[msgspec.Struct]]
 def is_enabled(section: Any) -> bool:
     """A domain is on unless its section says ``enabled: false``."""
     return bool(getattr(section, "enabled", True))
+
+
+def _started(item: Any, now_ns: int) -> Any:
+    """``ttl``, which counts from now, as ``expires_at``."""
+    if item.ttl is None:
+        return item
+    if item.expires_at is not None:
+        raise SettingsError("ttl", "there is expires_at too", "Keep one.")
+    over_ns = now_ns + parse_duration("ttl", item.ttl) * 1_000_000_000
+    return msgspec.structs.replace(item, ttl=None, expires_at=moment_text(over_ns))
+
+
+def _is_over(item: Any, now_ns: int) -> bool:
+    over = item.expires_at
+    return over is not None and parse_moment("expires_at", over) <= now_ns
 
 
 def _read(path: str, name: str) -> bytes:
@@ -67,6 +87,7 @@ class Changes:
         self._surroundings = surroundings
         self._runtime: dict[str, Runtime] = defaultdict(dict)
         self._settings: CoreSettings | None = None
+        self._until_ns: dict[str, int | None] = {}
 
     def prepare(self, settings: CoreSettings) -> dict[str, Plan]:
         """Plan the first settings of a run, together with what the store kept.
@@ -165,15 +186,50 @@ class Changes:
 
     def _commit(self, name: str, plan: Plan) -> None:
         self._engines[name].commit(plan)
+        self._until_ns[name] = plan.until_ns
         if plan.memo is not None:
             self._store.memos.put(name, plan.memo)
 
-    def add(self, name: str, collection: str, item: msgspec.Struct) -> None:
-        """Put one more item in force and keep it.
+    def renew(self, now_ns: int) -> None:
+        """Plan again for the domains whose plan was not meant to last until now (wall time).
+
+        Raises:
+            SettingsError, KernelError: as :meth:`apply`.
+        """
+        due = [name for name, until_ns in self._until_ns.items() if until_ns and until_ns <= now_ns]
+        if due and self._settings is not None:
+            self.apply(self._settings, due)
+
+    def expire(self, now_ns: int) -> list[tuple[str, str, msgspec.Struct]]:
+        """Take out items whose time is over; returns each with its domain and key.
+
+        Raises:
+            KernelError: nothing has changed.
+        """
+        gone = []
+        for name, domain in self._domains.items():
+            for collection in (found for found in domain.collections if found.lapse):
+                items = self._runtime[name].get(collection.name, [])
+                over = [item for item in items if _is_over(item, now_ns)]
+                if over:
+                    left = [item for item in items if item not in over]
+                    self._try(name, self._runtime[name] | {collection.name: left})
+                for item in over:
+                    key = self.key_of(name, collection.name, item)
+                    self._store.items.remove(name, collection.name, key)
+                    gone.append((name, key, item))
+        return gone
+
+    def add(self, name: str, collection: str, item: msgspec.Struct) -> msgspec.Struct:
+        """Put one more item in force and keep it; returns it, with its time to live started.
 
         Raises:
             DuplicateItem, SettingsError, KernelError: nothing has changed.
         """
+        if any(
+            found.lapse for found in self._domains[name].collections if found.name == collection
+        ):
+            item = _started(item, self._surroundings().now_ns)
         key = self._key(name, collection)
         value = self.key_of(name, collection, item)
         if any(getattr(found, key) == value for found in self._engines[name].items(collection)):
@@ -181,6 +237,7 @@ class Changes:
         items = self._runtime[name].get(collection, [])
         self._try(name, self._runtime[name] | {collection: [*items, item]})
         self._store.items.put(name, collection, value, item)
+        return item
 
     def remove(self, name: str, collection: str, value: str) -> msgspec.Struct:
         """Take a runtime item out of force; returns it.

@@ -91,9 +91,37 @@ struct {
 	__array(values, struct inner_map);
 } c_tables SEC(".maps");
 
+struct contract_head {
+	__u32 current;
+	__u32 pad;
+	__u64 serial[2];
+};
+
+struct head_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct contract_head);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct head_map);
+} c_head SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 4);
+	__type(key, __u32);
+	__array(values, struct inner_map);
+} c_places SEC(".maps");
+
 RING(c_ring, struct contract_record, 4096);
 RECORD(contract_iter, struct contract_record);
 EMIT_TYPE(contract_word, enum contract_word);
+EMIT_TYPE(contract_head, struct contract_head);
 
 static __always_inline void record_fill(struct contract_record *record, __u64 serial, __u32 bytes)
 {
@@ -118,12 +146,26 @@ static __always_inline __u64 count(__u32 bytes)
 	return count->packets++;
 }
 
+/* The lower limit of both places, where there is a head; else that of the table. */
+static __always_inline __u32 placed(const struct contract_head *head, __u32 place)
+{
+	__u32 zero = 0, slot = 2 * place + (head->current >> place & 1);
+	void *inner = bpf_map_lookup_elem(&c_places, &slot);
+	struct contract_table *table = inner ? bpf_map_lookup_elem(inner, &zero) : 0;
+
+	return table ? table->drop_above : -1;
+}
+
 static __always_inline __u32 limit(void)
 {
 	__u32 zero = 0;
+	void *outer = bpf_map_lookup_elem(&c_head, &zero);
+	struct contract_head *head = outer ? bpf_map_lookup_elem(outer, &zero) : 0;
 	void *inner = bpf_map_lookup_elem(&c_tables, &zero);
 	struct contract_table *table = inner ? bpf_map_lookup_elem(inner, &zero) : 0;
 
+	if (head)
+		return placed(head, 0) < placed(head, 1) ? placed(head, 0) : placed(head, 1);
 	return table ? table->drop_above : -1;
 }
 

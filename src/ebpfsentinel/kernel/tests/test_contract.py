@@ -18,7 +18,7 @@ import pytest
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap
+from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.domain import Domain, Program
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError
 
@@ -38,6 +38,7 @@ RECORD = np.dtype(
 )
 COUNT = np.dtype([("packets", "<u8"), ("last_ns", "<u8")])
 TABLE = np.dtype([("drop_above", "<u4"), ("generation", "<u4")])
+HEAD = np.dtype([("current", "<u4"), ("pad", "<u4"), ("serial", "<u8", 2)])
 TRIE_KEY = np.dtype([("prefix_bits", "<u4"), ("address", "u1", 4)])
 RING_BYTES, STRIDE = 4096, 8 + RECORD.itemsize
 XDP_DROP, XDP_PASS = 1, 2
@@ -92,10 +93,17 @@ class InMemory:
         counts["last_ns"][0] = len(frame)
         self.kernel.set_total("c_count", counts)
         self.kernel.put("c_ring", row)
+        return XDP_DROP if len(frame) > min(self.limits(), default=len(frame)) else XDP_PASS
+
+    def limits(self):
+        """As ``limit`` of the program."""
+        slots = [("c_tables", 0)]
         with contextlib.suppress(KeyError):
-            if len(frame) > self.kernel.generation("c_tables")["drop_above"][0]:
-                return XDP_DROP
-        return XDP_PASS
+            current = int(self.kernel.generation("c_head")["current"][0])
+            slots = [("c_places", 2 * place + (current >> place & 1)) for place in (0, 1)]
+        for name, slot in slots:
+            with contextlib.suppress(KeyError):
+                yield self.kernel.generation(name, slot)["drop_above"][0]
 
     def undo(self, frame):
         if len(frame) == 77:
@@ -389,6 +397,29 @@ def test_a_frame_comes_in_on_an_interface_that_is_there(bench, kernel):
         assert kernel.run("xdp_root", FRAME, interface=name).retval == XDP_PASS
     with pytest.raises(KernelError, match="no interface 'absent0'"):
         kernel.run("xdp_root", FRAME, interface="absent0")
+
+
+def places(head, kept, **limits):
+    """A switch to a limit for each place that is named (``p0``, ``p1``)."""
+    values = {int(name[1]): np.array([(limit, 0)], TABLE) for name, limit in limits.items()}
+    value = np.zeros(1, HEAD)
+    value["serial"] = head
+    return Switch("c_places", values, kept, "c_head", value)
+
+
+def test_a_switch_puts_several_places_in_force_at_once_and_keeps_others(kernel):
+    low, high = len(FRAME) - 1, len(FRAME)
+    kernel.apply([places((1, 1), {}, p0=high, p1=low)])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    kernel.apply([places((1, 2), {0: 1}, p1=high)])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+    kernel.apply([places((3, 2), {1: 2}, p0=low)])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    with pytest.raises(KernelError, match="c_places: place 1"):
+        kernel.apply([places((4, 9), {1: 9}, p0=high)])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    kernel.apply([places((0, 2), {1: 2})])  # place 0 is no longer used
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
 
 
 def test_records_come_by_the_ring_in_order_and_are_accounted_for(kernel):

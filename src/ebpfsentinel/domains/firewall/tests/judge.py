@@ -66,6 +66,8 @@ class Judge:
         mode="block",
         policy="pass",
         boot_offset_ns=0,
+        utc_offset_s=0,
+        around=None,
         **settings,
     ) -> None:
         """Put the rules in force, in block mode unless said otherwise."""
@@ -76,13 +78,15 @@ class Judge:
             anti_lockout=AntiLockout(enabled=lockout),
             **settings,
         )
-        around = Surroundings(
+        surroundings = Surroundings(
             interfaces=interfaces or {},
             boot_offset_ns=boot_offset_ns,
             now_ns=boot_offset_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            utc_offset_s=utc_offset_s,
             anew=True,
+            **(around or {}),
         )
-        plan = self.engine.plan(wanted, {}, around)
+        plan = self.engine.plan(wanted, {}, surroundings)
         self.kernel.apply(plan.actions)
         self.engine.commit(plan)
         self.kernel.drain("fw_events")
