@@ -36,7 +36,8 @@ def rules_in_force(desk: Desk) -> RuleSource:
         settings, interfaces = desk.settings(DOMAIN, None)
         return RuleSource(settings, (), interfaces, "the configuration (no agent answers)")
     found = desk.understood(body, InForce)
-    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent")
+    known = {"addresses": found.addresses, "namespaces": found.namespaces}
+    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent", known)
 
 
 def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
@@ -45,7 +46,11 @@ def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
     from ebpfsentinel.domains.firewall.rulesets import RuleSource  # noqa: PLC0415
 
     settings, interfaces = desk.settings(DOMAIN, file)
-    return RuleSource(settings, now.runtime, [*{*interfaces, *now.interfaces}], str(file))
+    return RuleSource(settings, now.runtime, _all(interfaces, now), str(file), now.known)
+
+
+def _all(interfaces: Sequence[str], now: RuleSource) -> list[str]:
+    return list(dict.fromkeys([*interfaces, *now.interfaces]))
 
 
 @contextmanager
@@ -57,16 +62,9 @@ def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator
     from ebpfsentinel.domains.firewall.replay import judge_of  # noqa: PLC0415 - numpy
 
     with ExitStack() as stack:
-        yield [
-            judge_of(
-                stack.enter_context(
-                    desk.trial(
-                        DOMAIN, each.settings, {"rules": each.runtime}, each.interfaces, incoming
-                    )
-                )
-            )
-            for each in sources
-        ]
+        attempts = [each.attempt(incoming) for each in sources]
+        trials = [stack.enter_context(desk.trial(DOMAIN, each)) for each in attempts]
+        yield [judge_of(trial) for trial in trials]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.access import Desk
 
 _FEW = 3
+_WIDTH = 80
 
 
 def yaml_of(body: Mapping[str, Any]) -> str:
@@ -59,7 +61,9 @@ def _report(body: Mapping[str, Any], desk: Desk) -> Iterator[str]:
         if names := row["changes"]:
             more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
             told = ", ".join(names[:_FEW]) + more
-            yield f"Without line {row['line']} its packets are judged by {told}."
+            text = f"Without line {row['line']} its packets are judged by {told}."
+            yield textwrap.fill(text, _WIDTH)
     if body["interfaces"]:
         yield f"agent.interfaces must have: {', '.join(body['interfaces'])}."
-    yield from body["notes"]
+    for note in body["notes"]:
+        yield textwrap.fill(note, _WIDTH)
