@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx
-    import msgspec
 
-    from ebpfsentinel.model.access import Desk, Piece, Trial
+    from ebpfsentinel.model.access import Attempt, Desk, Piece, Trial
     from ebpfsentinel.model.domain import Domain
 
 REFUSED, NO_AGENT = 1, 3
@@ -163,22 +162,15 @@ class Session:
             return convert(tree, kind)
 
     @contextmanager
-    def trial(
-        self,
-        domain: Domain,
-        settings: Any,
-        runtime: Mapping[str, Sequence[msgspec.Struct]],
-        interfaces: Sequence[str],
-        incoming: str = "",
-    ) -> Iterator[Trial]:
-        """Settings in a kernel of their own; see :class:`ebpfsentinel.model.access.Desk`.
+    def trial(self, domain: Domain, attempt: Attempt) -> Iterator[Trial]:
+        """A rule set in a kernel of its own; see :class:`ebpfsentinel.model.access.Desk`.
 
         Raises:
-            Failure: they are refused, or this is not root.
+            Failure: it is refused, or this is not root.
         """
-        from ebpfsentinel.cli import trial  # noqa: PLC0415 - the kernel's half
+        from ebpfsentinel.cli.trial import trial  # noqa: PLC0415 - the kernel's half
 
-        with _as_failure(), trial.trial(domain, settings, runtime, interfaces, incoming) as tried:
+        with _as_failure(), trial(domain, attempt) as tried:
             yield tried
 
     def capture(self, file: Path) -> Iterator[Piece]:

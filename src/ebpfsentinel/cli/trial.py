@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,7 @@ from ebpfsentinel.rules import Cel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import msgspec
-
+    from ebpfsentinel.model.access import Attempt
     from ebpfsentinel.model.domain import Domain, Engine
     from ebpfsentinel.model.kernel import Kernel
 
@@ -53,40 +53,40 @@ def section(
 
 
 @contextmanager
-def trial(
-    domain: Domain,
-    settings: Any,
-    runtime: Mapping[str, Sequence[msgspec.Struct]],
-    guarded: Sequence[str],
-    incoming: str,
-) -> Iterator[Tried]:
-    """A kernel that holds ``settings`` and is attached nowhere; gone at the end.
+def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
+    """A kernel that holds the rule set and is attached nowhere; gone at the end.
 
     Raises:
         SettingsError: the engine refuses; KernelError: the kernel does.
     """
     kernel = LinuxKernel()
     engine = domain.engine(Tools(rules=Cel()))
+    enabled = getattr(attempt.settings, "enabled", True)
     try:
-        kernel.load([domain] if getattr(settings, "enabled", True) else [])
-        kernel.reserve([*guarded, *([incoming] if incoming and incoming not in guarded else [])])
+        kernel.load([domain] if enabled else [])
+        named = [*attempt.interfaces, *([attempt.incoming] if attempt.incoming else [])]
+        kernel.reserve(list(dict.fromkeys(named)))
         slots = kernel.interface_slots()
-        plan = engine.plan(settings, runtime, _around(domain, settings, slots))
-        if getattr(settings, "enabled", True):
+        plan = engine.plan(attempt.settings, attempt.runtime, _around(domain, attempt, slots))
+        if enabled:
             kernel.apply(plan.actions)
         engine.commit(plan)
-        _come_in_on(kernel, slots.get(incoming, 0))
+        _come_in_on(kernel, slots.get(attempt.incoming, 0))
         yield Tried(kernel, engine)
     finally:
         kernel.detach()
 
 
-def _around(domain: Domain, settings: Any, slots: Mapping[str, int]) -> Surroundings:
+def _around(domain: Domain, attempt: Attempt, slots: Mapping[str, int]) -> Surroundings:
+    now_ns = time.time_ns()
     return Surroundings(
+        now_ns=now_ns,
+        utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
         interfaces=slots,
-        files={path: Path(path).read_bytes() for path in domain.files(settings)},
+        files={path: Path(path).read_bytes() for path in domain.files(attempt.settings)},
         cpus=possible_cpus(),
         boot_offset_ns=clock.boot_offset_ns(),
+        **attempt.known,
     )
 
 

@@ -6,6 +6,7 @@ A domain imports no other station. Its ``api.py`` is handed a :class:`Running`, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -32,6 +33,21 @@ class Running(Protocol):
 
     def alert(self, alert_id: str) -> Alert | None:
         """A stored alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A rule set to try: settings of a domain, runtime items, and the interfaces there are.
+
+    Frames come in on ``incoming`` (empty: on none of them). ``known`` has fields of
+    :class:`~ebpfsentinel.model.domain.Surroundings` that the running agent found out.
+    """
+
+    settings: Any
+    runtime: Mapping[str, Sequence[msgspec.Struct]]
+    interfaces: Sequence[str]
+    incoming: str = ""
+    known: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Trial(Protocol):
@@ -106,15 +122,8 @@ class Desk(Protocol):
     def understood(self, tree: Any, kind: type[Any]) -> Any:
         """A decoded body as the type, checked as a configuration is."""
 
-    def trial(
-        self,
-        domain: Domain,
-        settings: Any,
-        runtime: Mapping[str, Sequence[msgspec.Struct]],
-        interfaces: Sequence[str],
-        incoming: str = "",
-    ) -> AbstractContextManager[Trial]:
-        """Put the settings in force in a kernel of their own; frames come in on ``incoming``."""
+    def trial(self, domain: Domain, attempt: Attempt) -> AbstractContextManager[Trial]:
+        """Put a rule set in force in a kernel of its own."""
 
     def capture(self, file: Path) -> Iterator[Piece]:
         """The frames of a capture file."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +23,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def commands(_: click.Group) -> Sequence[click.Command]:
     """The verbs, for the card."""
-    return [why, would, shadowed, unused, replay]
+    return [why, would, shadowed, unused, replay, import_rules]
 
 
 def rules_in_force(desk: Desk) -> RuleSource:
@@ -35,7 +36,8 @@ def rules_in_force(desk: Desk) -> RuleSource:
         settings, interfaces = desk.settings(DOMAIN, None)
         return RuleSource(settings, (), interfaces, "the configuration (no agent answers)")
     found = desk.understood(body, InForce)
-    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent")
+    known = {"addresses": found.addresses, "namespaces": found.namespaces}
+    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent", known)
 
 
 def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
@@ -44,7 +46,11 @@ def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
     from ebpfsentinel.domains.firewall.rulesets import RuleSource  # noqa: PLC0415
 
     settings, interfaces = desk.settings(DOMAIN, file)
-    return RuleSource(settings, now.runtime, [*{*interfaces, *now.interfaces}], str(file))
+    return RuleSource(settings, now.runtime, _all(interfaces, now), str(file), now.known)
+
+
+def _all(interfaces: Sequence[str], now: RuleSource) -> list[str]:
+    return list(dict.fromkeys([*interfaces, *now.interfaces]))
 
 
 @contextmanager
@@ -56,16 +62,9 @@ def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator
     from ebpfsentinel.domains.firewall.replay import judge_of  # noqa: PLC0415 - numpy
 
     with ExitStack() as stack:
-        yield [
-            judge_of(
-                stack.enter_context(
-                    desk.trial(
-                        DOMAIN, each.settings, {"rules": each.runtime}, each.interfaces, incoming
-                    )
-                )
-            )
-            for each in sources
-        ]
+        attempts = [each.attempt(incoming) for each in sources]
+        trials = [stack.enter_context(desk.trial(DOMAIN, each)) for each in attempts]
+        yield [judge_of(trial) for trial in trials]
 
 
 @contextmanager
@@ -162,3 +161,41 @@ def replay(desk: Desk, file: Path, rules: Path | None, interface: str, most: int
         body = views.replayed(sources, made, found)
     body |= {"file": str(file), "interface": interface or None, "seconds": round(took, 3)}
     desk.show(body, lambda shown: views.replay_text(shown, desk))
+
+
+@click.command("import")
+@click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
+@click.option(
+    "--from",
+    "language",
+    type=click.Choice(["nftables", "iptables-save", "ip6tables-save"]),
+    required=True,
+    help="What printed it: nft list ruleset (-j too), iptables-save, ip6tables-save.",
+)
+@click.option("--hook", default="input", show_default=True, help="The hook whose chains to take.")
+@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), help="What to print.")
+@click.pass_obj
+def import_rules(desk: Desk, file: IO[str], language: str, hook: str, output: str | None) -> None:
+    """Rules of nftables or iptables as ours, and a list of what cannot be carried over.
+
+    With -o yaml a section for the configuration, and the list on stderr. Nothing is put in force.
+    """
+    from ebpfsentinel.domains.firewall.imports import carry, iptables, nft, show  # noqa: PLC0415
+    from ebpfsentinel.domains.firewall.imports.foreign import ImportedError  # noqa: PLC0415
+
+    text = file.read()
+    try:
+        if language == "nftables":
+            foreign = nft.read_nft(text)
+        else:
+            foreign = iptables.read_iptables(text, 6 if language == "ip6tables-save" else 4)
+    except ImportedError as error:
+        raise click.ClickException(f"{file.name}: {error}") from None
+    body = carry.carry(foreign, hook).body()
+    if output == "yaml":
+        click.echo(show.yaml_of(body))
+        click.echo(show.report(body, desk), err=True)
+    elif output == "json" or (output is None and desk.json):
+        click.echo(json.dumps(body, indent=2))
+    else:
+        click.echo(show.text_of(body, desk))

@@ -219,6 +219,10 @@ class FirewallEngine:
             last_hit_ns=self.usage.of(rule.id).last_ns or None,
         )
 
+    def surroundings(self) -> Surroundings:
+        """Of the machine, what the rules in force were understood with."""
+        return self._checker.around
+
     def names(self) -> dict[int, str]:
         """The ids of rules by the numbers that programs know them by."""
         return dict(self._set.names)

@@ -85,7 +85,7 @@ class Checker:
     """Understands rules, in the surroundings of one plan."""
 
     def __init__(self, settings: FirewallSettings, around: Surroundings) -> None:
-        self._settings, self._around = settings, around
+        self._settings, self.around = settings, around
         self.groups = Groups(settings.aliases, around)
         now_s = around.now_ns // _NS
         self._schedules = {
@@ -97,7 +97,7 @@ class Checker:
 
     def fits(self, settings: FirewallSettings, around: Surroundings) -> bool:
         """Would a new checker understand rules as this one does?"""
-        mine, until_ns = self._around, self.until_ns
+        mine, until_ns = self.around, self.until_ns
         return (
             (until_ns is None or around.now_ns < until_ns)
             and self._settings.aliases == settings.aliases
@@ -240,7 +240,7 @@ class Checker:
         }
 
     def _interfaces(self, scope: str | Scope, place: str) -> Ranges:
-        slots = self._around.interfaces
+        slots = self.around.interfaces
         if isinstance(scope, Scope):
             if (scope.interface is None) == (scope.namespace is None):
                 raise SettingsError(place, "wants an interface or a namespace", "Name one of them.")
@@ -257,7 +257,7 @@ class Checker:
         return _only(slots[name])
 
     def _namespace(self, name: str, place: str) -> tuple[str, ...]:
-        known = self._around.namespaces
+        known = self.around.namespaces
         if name not in known:
             remedy = nearest(name, known, "Those named under /var/run/netns are")
             raise SettingsError(place, f"there is no network namespace {name!r}", remedy)
@@ -265,7 +265,7 @@ class Checker:
 
     def _times(self, rule: FirewallRule, place: str, expires_ns: int | None) -> Ranges:
         """Seconds of the boot clock."""
-        boot_s = self._around.boot_offset_ns // _NS
+        boot_s = self.around.boot_offset_ns // _NS
         spans: Ranges = ((0, _EVER),)
         if rule.schedule is not None:
             if rule.schedule not in self._schedules:

@@ -1,21 +1,27 @@
 """A whole rule set as plain values: from the running agent to one that tries it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from ebpfsentinel.domains.firewall.engine import FirewallEngine
 from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
+from ebpfsentinel.model.access import Attempt
 
 
 class InForce(msgspec.Struct, kw_only=True):
-    """What the running agent has in force: its settings, rules added since, and interfaces."""
+    """What the running agent has in force: its settings, rules added since, and interfaces.
+
+    ``addresses`` is what DNS names resolve to, ``namespaces`` which interfaces lead where.
+    """
 
     settings: FirewallSettings
     runtime: list[FirewallRule]
     interfaces: list[str]
+    addresses: dict[str, list[str]]
+    namespaces: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,12 @@ class RuleSource:
     runtime: Sequence[FirewallRule]
     interfaces: Sequence[str]
     where: str
+    known: Mapping[str, Any] = field(default_factory=dict)
+
+    def attempt(self, incoming: str) -> Attempt:
+        """To be tried, with frames that come in on ``incoming``."""
+        runtime = {"rules": self.runtime}
+        return Attempt(self.settings, runtime, self.interfaces, incoming, self.known)
 
     def head(self) -> dict[str, Any]:
         """What is told of it."""
@@ -41,4 +53,11 @@ def in_force(engine: FirewallEngine, interfaces: Sequence[str]) -> InForce:
     """What ``engine`` has in force."""
     settings, rules = engine.in_force()
     runtime = [found.rule for found in rules if found.origin == "runtime"]
-    return InForce(settings=settings, runtime=runtime, interfaces=list(interfaces))
+    around = engine.surroundings()
+    return InForce(
+        settings=settings,
+        runtime=runtime,
+        interfaces=list(interfaces),
+        addresses={name: list(found) for name, found in around.addresses.items()},
+        namespaces={name: list(found) for name, found in around.namespaces.items()},
+    )
