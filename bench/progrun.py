@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FRAME_BYTES = 80
+_XDP_HAS_FRAGS = 1 << 5
 TRACE = 512
 
 
@@ -25,6 +26,9 @@ class Object:
         )
         for found in each(lib().bpf_object__next_map, self._handle):
             lib().bpf_map__set_pin_path(found, ffi.NULL)
+        for program in each(lib().bpf_object__next_program, self._handle):
+            if text(lib().bpf_program__name(program)).startswith("frags_"):
+                lib().bpf_program__set_flags(program, _XDP_HAS_FRAGS)
         check(lib().bpf_object__load(self._handle), f"loading {path}")
 
     def program(self, name: str) -> int:

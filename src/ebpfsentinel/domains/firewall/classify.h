@@ -15,13 +15,15 @@
  * were 20 MB a family, and most of the time went into cache and TLB misses. But neighbouring
  * intervals differ by the rule that begins or ends between them. So a bitmap is eight leaves of
  * one cache line, and neighbours share all but the one that changed: a persistent structure by
- * path copying (Driscoll et al., STOC 1986), a tenth of the size. An interval's border, its
- * summary and its leaves' numbers lie in half a cache line.
+ * path copying (Driscoll et al., STOC 1986), a tenth of the size. Borders lie apart from what
+ * they lead to, eight in a cache line.
  *
- * Most packets leave few candidates once both addresses are known; the other fields are located
- * only when there is one, or when the addresses say little. All conditions are such fields, also
- * time: a rule that lapses, or has a schedule, holds in some intervals of the clock, so it lapses
- * when no agent is there any more.
+ * All conditions are such fields, also time: a rule that lapses, or has a schedule, holds in some
+ * intervals of the clock, so it lapses when no agent is there any more. Fields that no rule of a
+ * bank asks for are not looked at.
+ *
+ * Mostly one address leaves but a few rules. They are listed with the interval, and checked one by
+ * one against a record of what each asks for: three lines of memory instead of a dozen.
  *
  * More than 4,096 rules fill further banks, which are asked in turn. What is in force is said by
  * one value, fw_head, replaced by one pointer: a packet sees one generation of all banks.
@@ -77,14 +79,9 @@ static __always_inline __u64 pair(const __u32 *words)
 	return (__u64)words[0] << 32 | words[1];
 }
 
-/* What the packet has of the fields but the addresses; MACs and time are put where asked for. */
+/* What the packet has of the rarer fields; MACs and time are put where asked for. */
 static __always_inline void put_keys(struct fw_scratch *scratch, const struct packet *packet)
 {
-	bool ports = packet->flags & PACKET_PORTS;
-
-	scratch->keys[FW_DST_PORT] = ports ? packet->dst_port : FW_NOTHING;
-	scratch->keys[FW_SRC_PORT] = ports ? packet->src_port : FW_NOTHING;
-	scratch->keys[FW_PROTOCOL] = packet->protocol;
 	scratch->keys[FW_DETAIL] = detail_of(packet);
 	scratch->keys[FW_SERVICE] = service_of(packet);
 	scratch->keys[FW_VLAN] = packet->vlan_id;
@@ -93,7 +90,7 @@ static __always_inline void put_keys(struct fw_scratch *scratch, const struct pa
 }
 
 /*
- * Find the intervals that the keys lie in; returns the words in which all of them have a rule.
+ * Find the intervals that the rarer keys lie in; returns the words in which all have a rule.
  * It is a global function so that the verifier judges it once, by itself.
  */
 __noinline __u64 fw_locate(__u32 slot)
@@ -106,7 +103,7 @@ __noinline __u64 fw_locate(__u32 slot)
 
 	if (!scratch || !bank)
 		return 0;
-	for (asked = 0; asked < FW_FIELDS - FW_DST_PORT; asked++) {
+	for (asked = 0; asked < FW_FIELDS - FW_DETAIL; asked++) {
 		if (asked >= (int)bank->asked_count)
 			break;
 		field = bank->asked[asked] & (FW_FIELD_SLOTS - 1);
@@ -117,27 +114,18 @@ __noinline __u64 fw_locate(__u32 slot)
 	return some;
 }
 
-/* Of the candidates that word `word` of both addresses leaves, those that all fields leave. */
+/* Of the candidates that the common fields leave in word `word`, those that all leave. */
 static __always_inline __u64 thin(const struct fw_bank *bank, const struct fw_scratch *scratch,
 				  __u32 word, __u64 bits)
 {
 	int asked;
 
-	for (asked = 0; asked < FW_FIELDS - FW_DST_PORT && bits; asked++) {
+	for (asked = 0; asked < FW_FIELDS - FW_DETAIL && bits; asked++) {
 		if (asked >= (int)bank->asked_count)
 			break;
 		bits &= word_of(bank, &bank->intervals[scratch->at[asked]], word);
 	}
 	return bits;
-}
-
-/* More than four words with candidates: rules that the addresses tell little of. */
-static __always_inline bool are_many(__u64 words)
-{
-	words &= words - 1;
-	words &= words - 1;
-	words &= words - 1;
-	return words & (words - 1);
 }
 
 static __always_inline bool ports_hold(const struct fw_rule *rule, const struct packet *packet)
@@ -171,15 +159,23 @@ static __always_inline bool rare_holds(const struct fw_rule *rule, const struct 
 	return !(rule->asks & FW_ASKS_TIME) || scratch->keys[FW_TIME] < rule->expires_s;
 }
 
-static __always_inline __u16 address_interval(const struct fw_bank *bank,
-					      const struct packet *packet, __u32 field)
+static __always_inline void put(const struct fw_bank *bank, struct fw_scratch *scratch, __u32 field,
+				__u64 key)
+{
+	OPAQUE(scratch->common[field]) = find(bank, &bank->index[field], key, 0, false);
+}
+
+static __always_inline void put_address(const struct fw_bank *bank, const struct packet *packet,
+					struct fw_scratch *scratch, __u32 field)
 {
 	const __u32 *addr = field == FW_SRC_ADDR ? packet->src_addr : packet->dst_addr;
 	const struct fw_index *index = &bank->index[field];
 
 	if (packet->family == 6)
-		return find(bank, index, pair(addr), pair(addr + 2), true);
-	return find(bank, index, addr[0], 0, false);
+		OPAQUE(scratch->common[field]) =
+			find(bank, index, pair(addr), pair(addr + 2), true);
+	else
+		put(bank, scratch, field, addr[0]);
 }
 
 static __always_inline __u64 first_of_few(const struct fw_bank *bank, const struct packet *packet,
@@ -218,19 +214,8 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 	return 0;
 }
 
-/*
- * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
- * only a few rules, these are checked one by one. A global function, see fw_locate.
- */
-__noinline __u64 fw_candidates(__u32 slot, bool tc)
+static __always_inline __u64 among_few(const struct fw_bank *bank, const struct packet *packet)
 {
-	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
-	const struct fw_bank *bank = bank_at(slot);
-
-	if (!packet || !bank)
-		return 0;
-	if (!bank->sparse)
-		return UNDECIDED;
 	if (packet->family == 6)
 		return bank->narrow_field == FW_DST_ADDR ? first_of_few(bank, packet, true, true)
 							 : first_of_few(bank, packet, false, true);
@@ -239,8 +224,46 @@ __noinline __u64 fw_candidates(__u32 slot, bool tc)
 }
 
 /*
- * The same where both addresses leave many: the AND of all bitmaps. The other fields are located
- * only when a word of both addresses has a candidate, or when they say little.
+ * Find the intervals of the fields that are always looked at. Their numbers go through memory, so
+ * that the verifier sees equal states after each search, however it went.
+ */
+static __always_inline __u64 locate(const struct fw_bank *bank, const struct packet *packet,
+				    struct fw_scratch *scratch)
+{
+	bool ports = packet->flags & PACKET_PORTS;
+
+	put_address(bank, packet, scratch, FW_SRC_ADDR);
+	put_address(bank, packet, scratch, FW_DST_ADDR);
+	put(bank, scratch, FW_DST_PORT, ports ? packet->dst_port : FW_NOTHING);
+	put(bank, scratch, FW_SRC_PORT, ports ? packet->src_port : FW_NOTHING);
+	put(bank, scratch, FW_PROTOCOL, packet->protocol);
+	return bank->intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
+	       bank->intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some &
+	       bank->intervals[OPAQUE(scratch->common[FW_DST_PORT])].some &
+	       bank->intervals[OPAQUE(scratch->common[FW_SRC_PORT])].some &
+	       bank->intervals[OPAQUE(scratch->common[FW_PROTOCOL])].some;
+}
+
+static __always_inline __u64 common_word(const struct fw_bank *bank,
+					 const struct fw_scratch *scratch, __u32 word)
+{
+	const struct fw_interval *intervals = bank->intervals;
+	__u64 bits = word_of(bank, &intervals[scratch->common[FW_DST_PORT]], word) &
+		     word_of(bank, &intervals[scratch->common[FW_DST_ADDR]], word);
+
+	if (!bits)
+		return 0;
+	bits &= word_of(bank, &intervals[scratch->common[FW_SRC_PORT]], word) &
+		word_of(bank, &intervals[scratch->common[FW_SRC_ADDR]], word);
+	if (!bits)
+		return 0;
+	return bits & word_of(bank, &intervals[scratch->common[FW_PROTOCOL]], word);
+}
+
+/*
+ * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
+ * only a few rules, these are checked one by one; elsewhere it is the AND of all bitmaps. A global
+ * function, see fw_locate.
  */
 __noinline __u64 fw_classify(__u32 slot, bool tc)
 {
@@ -248,33 +271,25 @@ __noinline __u64 fw_classify(__u32 slot, bool tc)
 	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 	const struct fw_bank *bank = bank_at(slot);
-	const struct fw_interval *src, *dst;
-	bool located = false;
 	__u64 words, bits;
 	int step;
 
 	if (!packet || !scratch || !bank)
 		return 0;
-	src = &bank->intervals[address_interval(bank, packet, FW_SRC_ADDR)];
-	dst = &bank->intervals[address_interval(bank, packet, FW_DST_ADDR)];
-	words = src->some & dst->some;
-	if (are_many(words)) {
+	if (bank->sparse) {
+		bits = among_few(bank, packet);
+		if (bits != UNDECIDED)
+			return bits;
+	}
+	words = locate(bank, packet, scratch);
+	if (words && bank->asked_count) {
 		put_keys(scratch, packet);
 		words &= fw_locate(slot);
-		located = true;
 	}
 	for (step = 0; step < FW_WORDS && words; step++) {
 		word = lowest_bit(words) & (FW_WORDS - 1);
 		words &= words - 1;
-		bits = word_of(bank, src, word) & word_of(bank, dst, word);
-		if (!bits)
-			continue;
-		if (!located) {
-			put_keys(scratch, packet);
-			fw_locate(slot);
-			located = true;
-		}
-		bits = thin(bank, scratch, word, bits);
+		bits = thin(bank, scratch, word, common_word(bank, scratch, word));
 		if (!bits)
 			continue;
 		number = (word * 64 + lowest_bit(bits)) & (FW_RULES - 1);
@@ -316,9 +331,7 @@ static __always_inline struct fw_rule first_match(const struct fw_head *head,
 	for (bank = 0; bank < FW_BANKS && bank < banks && !found.whole; bank++) {
 		place = wide * FW_BANKS + bank;
 		slot = 2 * place + (head->current >> place & 1);
-		found.whole = fw_candidates(slot, tc);
-		if (found.whole == UNDECIDED)
-			found.whole = fw_classify(slot, tc);
+		found.whole = fw_classify(slot, tc);
 	}
 	return found.rule;
 }

@@ -34,11 +34,15 @@ _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
 _BYTES = np.arange(0, 64, 8, dtype=np.uint64)
 _TOP = (1 << 64) - 1
+_EDGES = (0.0, 0.02, 0.06, 0.12, 0.2)
+"""Shares of the borders that may lie below the buckets, and as many above."""
 _ASKS_AT = FW_RULE.fields["asks"][1] if FW_RULE.fields else 0
 _ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
+_COMMON = (*_ADDRESSES, FwField.FW_DST_PORT, FwField.FW_SRC_PORT, FwField.FW_PROTOCOL)
+"""Fields that are always looked at."""
 _BUCKET_BITS = {
-    FwField.FW_SRC_ADDR: 14,
-    FwField.FW_DST_ADDR: 14,
+    FwField.FW_SRC_ADDR: 15,
+    FwField.FW_DST_ADDR: 15,
     FwField.FW_DST_PORT: 16,
     FwField.FW_SRC_PORT: 16,
     FwField.FW_SRC_MAC: 11,
@@ -108,10 +112,10 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     asked = {
         name: [rank for rank, rule in enumerate(rules) if name in rule.asks] for name in FwField
     }
-    others = [name for name in FwField if name not in _ADDRESSES and asked[name]]
+    others = [name for name in FwField if name not in _COMMON and asked[name]]
     borders = {
         name: _field(pool, name, rules, asked[name], wide=wide and name in _ADDRESSES)
-        for name in (*_ADDRESSES, *others)
+        for name in (*_COMMON, *others)
     }
     others.sort(key=lambda name: -borders[name] * len(asked[name]))
     bank["asked"][: len(others)] = others
@@ -175,7 +179,7 @@ def _field(
     ranks = np.concatenate([np.flatnonzero(careless), toggled, toggled])
     at = pool.take("intervals", len(borders))
     intervals = pool.bank["intervals"][at]
-    intervals["begins"], pool.bank["low"][at] = borders[:, 0], borders[:, 1]
+    pool.bank["begins"][at], pool.bank["low"][at] = borders[:, 0], borders[:, 1]
     _leaves(pool, intervals, places, ranks)
     _index(pool, name, at.start, order, borders)
     return len(borders)
@@ -234,15 +238,30 @@ def _unique(
     return order, halves[first], inverse
 
 
+def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
+    """Origin and shift of the buckets that leave the fewest steps of search, over all borders."""
+    if not len(keys):
+        return _TOP, 0
+    found = []
+    for edge in _EDGES:
+        cut = int(len(keys) * edge)
+        origin, last = int(keys[cut]), int(keys[-1 - cut])
+        shift = max((last - origin).bit_length() - bits, 0)
+        within = np.minimum((keys[cut:] - np.uint64(origin)) >> np.uint64(shift), (1 << bits) - 1)
+        sizes = np.bincount(within.astype(np.int64))
+        steps = (sizes * np.log2(sizes + 1)).sum() + cut * np.log2(cut + 1)
+        found.append((steps, origin, shift))
+    _, origin, shift = min(found)
+    return origin, shift
+
+
 def _index(
     pool: _Pool, name: int, first: int, order: NDArray[Any], borders: NDArray[np.uint64]
 ) -> None:
     """From the high bits of a key to the interval that its bucket begins in."""
-    origin = int(borders[1, 0]) if len(borders) > 1 else _TOP
-    span = max(int(borders[-1, 0]) - origin, 0)
     most = _BUCKET_BITS.get(FwField(name), _FEW_BUCKETS)
-    bits = min(most, len(borders).bit_length() + 3)  # few rules touch few cache lines
-    shift = max(span.bit_length() - bits, 0)
+    bits = min(most, len(borders).bit_length() + 4)  # few rules touch few cache lines
+    origin, shift = _span(borders[1:, 0], bits)
     starts = np.uint64(origin) + (np.arange(1 << bits, dtype=np.uint64) << np.uint64(shift))
     reached = starts >= np.uint64(origin)  # the rest has wrapped round: behind the last border
     wide = order.dtype.kind == "S"

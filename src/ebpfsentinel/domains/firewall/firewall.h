@@ -53,11 +53,10 @@ struct fw_leaf {
 };
 
 /*
- * From begins to the next one's, all values of a field satisfy the same rules: those of the
+ * From its begin to the next one's, all values of a field satisfy the same rules: those of the
  * bitmap that the leaves are. some: bit w says that word w of it is not zero.
  */
 struct fw_interval {
-	__u64 begins; /* of an IPv6 address the upper half; fw_bank.low has the lower one */
 	__u64 some;
 	__u16 leaf[FW_LEAVES];
 };
@@ -74,8 +73,9 @@ struct fw_few {
 
 /*
  * Where a field's intervals are: from the high bits of a key, (key - origin) >> shift, to the
- * interval that this bucket begins in, fw_bank.base[base + bucket]. Below origin there is only
- * the first one.
+ * interval that this bucket begins in, fw_bank.base[base + bucket]. The buckets span where most
+ * borders are; keys below them are searched for from the first interval on, and those above in
+ * the last bucket.
  */
 struct fw_index {
 	__u64 origin;
@@ -137,19 +137,20 @@ struct fw_rule {
 
 /*
  * Up to FW_RULES rules of one address family, in the order in which they are tried. The value of
- * an mmapable array begins at a page, so leaves and intervals lie on cache lines.
+ * an mmapable array begins at a page, so leaves lie on cache lines.
  */
 struct fw_bank {
 	struct fw_leaf leaves[FW_POOL];
+	__u64 begins[FW_POOL]; /* of intervals; of an IPv6 address the upper half */
+	__u64 low[FW_POOL];    /* and the lower one */
 	struct fw_interval intervals[FW_POOL];
-	__u64 low[FW_POOL];
 	struct fw_few few[FW_POOL];
 	struct fw_rule rules[FW_RULES];
 	struct fw_index index[FW_FIELD_SLOTS];
-	__u8 asked[FW_FIELD_SLOTS]; /* fields but the addresses that rules ask for, best first */
+	__u8 asked[FW_FIELD_SLOTS]; /* of the rarer fields, those that rules ask for, best first */
 	__u32 asked_count;
-	__u8 sparse; /* most intervals of narrow_field have but a few rules */
-	__u8 narrow_field;
+	__u8 sparse;       /* most intervals of narrow_field have but a few rules */
+	__u8 narrow_field; /* an address; few has the rules of its intervals */
 	__u8 pad[2];
 	__u16 base[FW_BUCKETS + 8];
 };
@@ -173,6 +174,7 @@ struct fw_head {
 struct fw_scratch {
 	__u64 keys[FW_FIELD_SLOTS];
 	__u16 at[FW_FIELD_SLOTS];
+	__u16 common[FW_FIELD_SLOTS];
 };
 
 /*

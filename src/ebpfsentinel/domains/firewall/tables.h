@@ -88,22 +88,26 @@ static __always_inline __u16 find(const struct fw_bank *bank, const struct fw_in
 				  __u64 high, __u64 low, bool wide)
 {
 	__u64 bucket = (high - index->origin) >> (index->shift & 63);
-	__u32 at = (index->base + (bucket < index->last ? bucket : index->last)) & (FW_BUCKETS - 1);
-	__u16 first = bank->base[at];
-	__u16 count = bank->base[at + 1] - first;
+	__u32 at = index->base;
+	__u16 first, count;
 	int step;
 
-	if (high < index->origin)
-		return index->first;
-	if (!wide && !index->shift)
-		return first; /* a bucket is a value */
+	if (high >= index->origin) {
+		at = (at + (bucket < index->last ? bucket : index->last)) & (FW_BUCKETS - 1);
+		first = bank->base[at];
+		if (!wide && !index->shift)
+			return first; /* a bucket is a value */
+		count = bank->base[at + 1] - first;
+	} else {
+		first = index->first;
+		count = bank->base[at & (FW_BUCKETS - 1)] - first;
+	}
 	for (step = 0; step < 16 && count; step++) {
 		__u16 half = (count + 1) >> 1;
 		__u16 middle = first + half;
-		const struct fw_interval *interval = &bank->intervals[middle];
-		bool reached = interval->begins <= high;
+		bool reached = bank->begins[middle] <= high;
 
-		if (wide && interval->begins == high)
+		if (wide && bank->begins[middle] == high)
 			reached = bank->low[middle] <= low;
 		if (reached) {
 			first = middle;

@@ -135,6 +135,9 @@ struct interface_count {
 	__u64 bytes;
 };
 
+/* A value that the compiler and the verifier know nothing of. */
+#define OPAQUE(lvalue) (*(volatile typeof(lvalue) *)&(lvalue))
+
 #define SCRATCH(name)                                                                              \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                           \

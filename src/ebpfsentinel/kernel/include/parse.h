@@ -69,7 +69,6 @@ struct extension {
 #define NO_NEXT_HEADER 59
 
 #define OFFSET_MAX 4095 /* headers reach no further; keeps packet pointers provably in bounds */
-#define OPAQUE(lvalue) (*(volatile typeof(lvalue) *)&(lvalue))
 
 /* A cursor at packet->l4_offset, whatever that is. */
 static __always_inline struct cursor cursor_at_l4(void *data, void *end, struct packet *packet)

@@ -28,19 +28,20 @@ def find(bank, field: int, high: int, low: int = 0, *, wide: bool = False):
     """The interval that a key lies in."""
     index = bank["index"][field]
     origin = int(index["origin"])
+    at = int(index["base"])
     if high < origin:
-        return bank["intervals"][index["first"]]
-    at = int(index["base"]) + min((high - origin) >> int(index["shift"]), int(index["last"]))
-    first = int(bank["base"][at])
-    if not wide and not index["shift"]:
-        return bank["intervals"][first]
-    count = int(bank["base"][at + 1]) - first
+        first, count = int(index["first"]), int(bank["base"][at]) - int(index["first"])
+    else:
+        at += min((high - origin) >> int(index["shift"]), int(index["last"]))
+        first, count = int(bank["base"][at]), int(bank["base"][at + 1]) - int(bank["base"][at])
+        if not wide and not index["shift"]:
+            return bank["intervals"][first]
     for _ in range(16):
         if not count:
             break
         half = (count + 1) >> 1
         middle = first + half
-        begins = int(bank["intervals"]["begins"][middle]), int(bank["low"][middle])
+        begins = int(bank["begins"][middle]), int(bank["low"][middle])
         if begins <= (high, low):
             first, count = middle, count - half
         else:
@@ -86,7 +87,8 @@ def _chosen(bank, packet: Packet, slot: int, now_s: int):
     wide = packet.family == 6
     chosen = [find(bank, field, *half, wide=wide) for field, half in enumerate(halves)]
     has = keys(packet, slot, now_s)
-    asked = bank["asked"][: bank["asked_count"]].tolist()
+    common = [FwField.FW_DST_PORT, FwField.FW_SRC_PORT, FwField.FW_PROTOCOL]
+    asked = common + bank["asked"][: bank["asked_count"]].tolist()
     return chosen + [find(bank, field, has[field]) for field in asked]
 
 
