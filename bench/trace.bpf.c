@@ -66,7 +66,7 @@ int plain_trace(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int frags_trace(struct xdp_md *ctx)
 {
 	next_frame(ctx);
@@ -82,7 +82,7 @@ int plain_pass(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-SEC("xdp")
+SEC("xdp.frags")
 int frags_pass(struct xdp_md *ctx)
 {
 	(void)ctx;

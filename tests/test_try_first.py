@@ -2,6 +2,9 @@
 
 import json
 import os
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,19 @@ RULES = [
     {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": PORT},
     {"id": "log-all", "priority": 20, "action": "log", "protocol": "udp"},
 ]
+
+
+AGENT = Path(sys.executable).parent / "ebpfsentinel-agent"
+
+
+def await_samples(lab, wanted):
+    """Until the agent has taken in so many samples to each port; the test's timeout ends it."""
+    while True:
+        answer = lab.run(lab.guarded, "curl", "-s", "http://127.0.0.1:8080/api/v1/firewall/samples")
+        frames = [bytes.fromhex(each["frame"]) for each in json.loads(answer.stdout)["samples"]]
+        ports = Counter(int.from_bytes(frame[36:38], "big") for frame in frames if len(frame) == 42)
+        if all(ports[port] >= count for port, count in wanted.items()):
+            return
 
 
 @pytest.fixture
@@ -50,3 +66,29 @@ def test_idle_rules_are_found(agent):
     young = agent.cli("firewall", "unused", "--days", "1")["too_young"]
     assert {"no-udp", "late"} <= {each["id"] for each in young}
     assert agent.cli("firewall", "unused", "--days", "1")["unused"] == []
+
+
+def test_a_plan_shows_what_a_reload_would_do_to_packets_seen(lab, tmp_path):
+    agent = lab.agent(firewall={"mode": "block", "rules": RULES, "sample_every": 1})
+    lab.arrivals(PORT + 1, count=4)
+    lab.arrivals(PORT, count=3)
+    await_samples(lab, {PORT: 3, PORT + 1: 4})
+    then = tmp_path / "then.json"
+    rules = [RULES[0] | {"dst_port": PORT + 1}, {**RULES[1], "scope": "guard0"}]
+    then.write_text(
+        json.dumps(
+            {"agent": {"interfaces": ["guard0"]}, "firewall": {"mode": "block", "rules": rules}}
+        )
+    )
+    found = agent.cli("firewall", "plan", str(then), "--most", "100")
+    assert found["changes"]["changed"]["no-udp"] == {"dst_port": [PORT, PORT + 1]}
+    assert found["changes"]["changed"]["log-all"] == {"scope": ["global", "guard0"]}
+    assert found["changes"]["settings"] == {"sample_every": [1, 1024]}
+    kinds = {
+        (kind["before"]["rule"], kind["after"]["rule"]): kind["frames"]
+        for kind in found["difference"]["kinds"]
+    }
+    assert kinds == {("no-udp", "log-all"): 3, ("log-all", "no-udp"): 4}
+    text = lab.run(lab.guarded, str(AGENT), "firewall", "plan", str(then)).stdout
+    assert f"dst_port: {PORT} -> {PORT + 1}" in text
+    assert agent.rule("no-udp")["dst_port"] == str(PORT)

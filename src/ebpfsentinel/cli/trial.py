@@ -37,6 +37,14 @@ class Tried:
     kernel: Kernel
     engine: Engine
 
+    def come_in_on(self, interface: str) -> None:
+        """Say that frames come in on that slot, wherever BPF_PROG_RUN says that they do."""
+        slot = self.kernel.interface_slots().get(interface, 0)
+        keys, table = self.kernel.read("interfaces")
+        table["by_ifindex"]["slot"] = slot
+        table["by_ifindex"]["xdp"] = slot > 0
+        self.kernel.apply([MapWrite("interfaces", keys, np.ascontiguousarray(table))])
+
 
 def section(
     domain: Domain, file: Path | None, cards: Sequence[Domain]
@@ -64,14 +72,12 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
     enabled = getattr(attempt.settings, "enabled", True)
     try:
         kernel.load([domain] if enabled else [])
-        named = [*attempt.interfaces, *([attempt.incoming] if attempt.incoming else [])]
-        kernel.reserve(list(dict.fromkeys(named)))
+        kernel.reserve(attempt.interfaces)
         slots = kernel.interface_slots()
         plan = engine.plan(attempt.settings, attempt.runtime, _around(domain, attempt, slots))
         if enabled:
             kernel.apply(plan.actions)
         engine.commit(plan)
-        _come_in_on(kernel, slots.get(attempt.incoming, 0))
         yield Tried(kernel, engine)
     finally:
         kernel.detach()
@@ -88,11 +94,3 @@ def _around(domain: Domain, attempt: Attempt, slots: Mapping[str, int]) -> Surro
         boot_offset_ns=clock.boot_offset_ns(),
         **attempt.known,
     )
-
-
-def _come_in_on(kernel: Kernel, slot: int) -> None:
-    """Let every frame have come in on that slot, wherever BPF_PROG_RUN says that it did."""
-    keys, table = kernel.read("interfaces")
-    table["by_ifindex"]["slot"] = slot
-    table["by_ifindex"]["xdp"] = slot > 0
-    kernel.apply([MapWrite("interfaces", keys, np.ascontiguousarray(table))])

@@ -39,14 +39,13 @@ class Running(Protocol):
 class Attempt:
     """A rule set to try: settings of a domain, runtime items, and the interfaces there are.
 
-    Frames come in on ``incoming`` (empty: on none of them). ``known`` has fields of
+    ``known`` has fields of
     :class:`~ebpfsentinel.model.domain.Surroundings` that the running agent found out.
     """
 
     settings: Any
     runtime: Mapping[str, Sequence[msgspec.Struct]]
     interfaces: Sequence[str]
-    incoming: str = ""
     known: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -60,6 +59,9 @@ class Trial(Protocol):
     @property
     def engine(self) -> Engine:
         """Its engine, with the rule set committed."""
+
+    def come_in_on(self, interface: str) -> None:
+        """Let frames come in there from now on; empty, or not among the attempt's: nowhere."""
 
 
 class Piece(Protocol):

@@ -69,7 +69,17 @@ def _idle(engine: FirewallEngine, running: Running) -> list[HTTPRouteHandler]:
         running.refresh()
         return unused(engine.items("rules"), engine.usage, days, time.time_ns())
 
-    return [shadowed, not_used]
+    @get(
+        "samples",
+        summary="Headers of the last sampled packets, to try rules on",
+        operation_id="firewall_samples",
+        sync_to_thread=False,
+    )
+    def samples() -> dict[str, Any]:
+        every = engine.in_force()[0].sample_every
+        return engine.samples.body(every, running.kernel.interface_slots())
+
+    return [shadowed, not_used, samples]
 
 
 def _ruleset(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:

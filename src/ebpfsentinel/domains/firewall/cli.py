@@ -7,13 +7,14 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ebpfsentinel.domains.firewall.replay import Judge
     from ebpfsentinel.domains.firewall.rulesets import RuleSource
     from ebpfsentinel.model.access import Desk
 
@@ -23,7 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def commands(_: click.Group) -> Sequence[click.Command]:
     """The verbs, for the card."""
-    return [why, would, shadowed, unused, replay, import_rules]
+    return [why, would, shadowed, unused, replay, plan, import_rules]
 
 
 def rules_in_force(desk: Desk) -> RuleSource:
@@ -54,7 +55,7 @@ def _all(interfaces: Sequence[str], now: RuleSource) -> list[str]:
 
 
 @contextmanager
-def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator[list[Any]]:
+def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator[list[Judge]]:
     """A judge for each rule set, each in a kernel of its own."""
     from contextlib import ExitStack  # noqa: PLC0415 - only here
 
@@ -64,7 +65,10 @@ def judges(desk: Desk, sources: Sequence[RuleSource], incoming: str) -> Iterator
     with ExitStack() as stack:
         attempts = [each.attempt(incoming) for each in sources]
         trials = [stack.enter_context(desk.trial(DOMAIN, each)) for each in attempts]
-        yield [judge_of(trial) for trial in trials]
+        made = [judge_of(trial) for trial in trials]
+        for judge in made:
+            judge.come_in_on(incoming)
+        yield made
 
 
 @contextmanager
@@ -161,6 +165,37 @@ def replay(desk: Desk, file: Path, rules: Path | None, interface: str, most: int
         body = views.replayed(sources, made, found)
     body |= {"file": str(file), "interface": interface or None, "seconds": round(took, 3)}
     desk.show(body, lambda shown: views.replay_text(shown, desk))
+
+
+@click.command("plan")
+@click.argument("file", type=_FILE)
+@click.option("--most", default=20, show_default=True, help="Packets with another verdict to list.")
+@click.pass_obj
+def plan(desk: Desk, file: Path, most: int) -> None:
+    """What a reload with that configuration would change; nothing is changed.
+
+    Rules, mode and policy; and which of the headers that the running agent has sampled lately would
+    be judged otherwise. Needs root.
+    """
+    from ebpfsentinel.domains.firewall import planning, views  # noqa: PLC0415
+
+    now = rules_in_force(desk)
+    then = candidate(desk, file, now)
+    seen = desk.get_if_running("/api/v1/firewall/samples") or {"sample_every": 0, "samples": []}
+    samples = seen["samples"]
+    with judges(desk, [now, then], "") as made:
+        difference = planning.judge_samples(samples, (made[0], made[1]), most)
+    body = {
+        "in_force": now.head(),
+        "candidate": then.head(),
+        "changes": planning.changes(now, then),
+        "sample_every": seen["sample_every"],
+        "samples": len(samples),
+        "from_ns": samples[0]["timestamp_ns"] if samples else None,
+        "to_ns": samples[-1]["timestamp_ns"] if samples else None,
+        "difference": views.differing(difference),
+    }
+    desk.show(body, lambda shown: views.planned(shown, desk))
 
 
 @click.command("import")

@@ -23,6 +23,7 @@ from ebpfsentinel.domains.firewall.events import (
     PacketEvents,
 )
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker, ports_text
+from ebpfsentinel.domains.firewall.samples import Samples
 from ebpfsentinel.domains.firewall.settings import (
     MAX_RULES,
     AntiLockout,
@@ -99,6 +100,7 @@ class FirewallEngine:
         self._checker = Checker(FirewallSettings(), Surroundings())
         self._counts = np.zeros(_NUMBERS, FW_COUNT)
         self.usage = Usage()
+        self.samples = Samples()
         self._polled = False
         self._unreported = 0
 
@@ -171,6 +173,9 @@ class FirewallEngine:
         """Events to alerts, one for all equal ones; counters are kept for views."""
         if source == "fw_count":
             self._take_counts(rows, now_ns)
+            return Outcome()
+        if source == "fw_samples":
+            self.samples.take(rows, self._set.boot_offset_ns)
             return Outcome()
         alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
         self._unreported += unreported
@@ -292,6 +297,7 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
     asked = {name for bank in places.values() for rule, _ in bank for name in rule.asks}
     head["asks_macs"] = any(name in asked for name in _MAC_FIELDS)
+    head["sample_every"] = settings.sample_every
     head["asks_time"] = FwField.FW_TIME in asked
     for place, serial in state.serials.items():
         head["serial"][0, place] = serial

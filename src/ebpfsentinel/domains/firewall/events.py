@@ -46,6 +46,20 @@ PACKET_EVENT = _record(
     ),
 )
 
+FW_SAMPLE = _record(
+    152,
+    (
+        ("timestamp_ns", "<u8", 0),
+        ("bytes", "<u4", 8),
+        ("captured", "<u2", 12),
+        ("vlan_id", "<u2", 14),
+        ("interface", "|u1", 16),
+        ("flags", "|u1", 17),
+        ("pad", ("|u1", (6,)), 18),
+        ("head", ("<u2", (64,)), 24),
+    ),
+)
+
 FW_SCRATCH = _record(
     192,
     (
@@ -56,7 +70,7 @@ FW_SCRATCH = _record(
 )
 
 PACKET = _record(
-    76,
+    80,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -84,6 +98,7 @@ PACKET = _record(
         ("icmp", "<u2", 70),
         ("dry", "|u1", 72),
         ("pad", ("|u1", (3,)), 73),
+        ("until_sample", "<u4", 76),
     ),
 )
 
@@ -224,13 +239,15 @@ FW_HEAD = _record(
         ("default_action", "|u1", 7),
         ("asks_macs", "|u1", 8),
         ("asks_time", "|u1", 9),
-        ("pad", ("|u1", (6,)), 10),
+        ("pad", ("|u1", (2,)), 10),
+        ("sample_every", "<u4", 12),
         ("serial", ("<u8", (8,)), 16),
     ),
 )
 
 RECORDS = {
     "fw_events": PACKET_EVENT,
+    "fw_samples": FW_SAMPLE,
 }
 
 
@@ -346,3 +363,38 @@ class PacketEvents(Batch):
     @property
     def ifindex(self) -> NDArray[np.uint32]:
         return self.rows["ifindex"]
+
+
+class FwSamples(Batch):
+    """Rows of C ``struct fw_sample``."""
+
+    record = FW_SAMPLE
+    __slots__ = ()
+
+    @property
+    def timestamp_ns(self) -> NDArray[np.uint64]:
+        return self.rows["timestamp_ns"]
+
+    @property
+    def bytes(self) -> NDArray[np.uint32]:
+        return self.rows["bytes"]
+
+    @property
+    def captured(self) -> NDArray[np.uint16]:
+        return self.rows["captured"]
+
+    @property
+    def vlan_id(self) -> NDArray[np.uint16]:
+        return self.rows["vlan_id"]
+
+    @property
+    def interface(self) -> NDArray[np.uint8]:
+        return self.rows["interface"]
+
+    @property
+    def flags(self) -> NDArray[np.uint8]:
+        return self.rows["flags"]
+
+    @property
+    def head(self) -> NDArray[np.uint16]:
+        return self.rows["head"]

@@ -166,7 +166,8 @@ struct fw_head {
 	__u8 default_action; /* enum packet_action */
 	__u8 asks_macs;
 	__u8 asks_time;
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 sample_every;      /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
 };
 
@@ -184,6 +185,20 @@ struct fw_scratch {
 struct fw_count {
 	__u64 packets;
 	__u64 bytes;
+};
+
+#define FW_HEAD_BYTES 128
+
+/* The headers of a packet and nothing behind them: what candidate rules are tried on. */
+struct fw_sample {
+	__u64 timestamp_ns; /* boot clock */
+	__u32 bytes;        /* of the whole packet */
+	__u16 captured;     /* bytes of head */
+	__u16 vlan_id;      /* outermost; in TC it may have been taken out of the frame */
+	__u8 interface;     /* slot */
+	__u8 flags;         /* of struct packet */
+	__u8 pad[6];
+	__u16 head[FW_HEAD_BYTES / 2];
 };
 
 #endif

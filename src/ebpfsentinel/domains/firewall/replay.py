@@ -51,6 +51,7 @@ class Judge:
     kernel: Kernel
     names: dict[int, str]
     order: Sequence[str]
+    come_in_on: Callable[[str], None]
     tally: dict[int, list[int]] = field(default_factory=dict)
 
     def judge(self, frames: Frames) -> Answers:
@@ -87,7 +88,7 @@ def judge_of(trial: Trial) -> Judge:
     """A judge over a trial."""
     engine: FirewallEngine = trial.engine  # type: ignore[assignment]
     _, rules = engine.in_force()
-    return Judge(trial.kernel, engine.names(), [found.rule.id for found in rules])
+    return Judge(trial.kernel, engine.names(), [found.rule.id for found in rules], trial.come_in_on)
 
 
 @dataclass(slots=True)

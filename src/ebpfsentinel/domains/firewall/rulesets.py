@@ -34,10 +34,10 @@ class RuleSource:
     where: str
     known: Mapping[str, Any] = field(default_factory=dict)
 
-    def attempt(self, incoming: str) -> Attempt:
-        """To be tried, with frames that come in on ``incoming``."""
-        runtime = {"rules": self.runtime}
-        return Attempt(self.settings, runtime, self.interfaces, incoming, self.known)
+    def attempt(self, *more: str) -> Attempt:
+        """To be tried; ``more`` interfaces may be there."""
+        there = list(dict.fromkeys([*self.interfaces, *filter(None, more)]))
+        return Attempt(self.settings, {"rules": self.runtime}, there, self.known)
 
     def head(self) -> dict[str, Any]:
         """What is told of it."""

@@ -291,6 +291,14 @@ class FirewallSettings(Section):
     anti_lockout: Annotated[
         AntiLockout, msgspec.Meta(description="Ports that no rule can close.")
     ] = msgspec.field(default_factory=AntiLockout)
+    sample_every: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=65_536,
+            description="Keep headers of one packet in so many, to try rules on; 0: of none.",
+        ),
+    ] = 1024
     scrub: Annotated[
         dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
     ] = None

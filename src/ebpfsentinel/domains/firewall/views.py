@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -149,6 +150,37 @@ def unused_text(body: Mapping[str, Any], desk: Desk) -> str:
 def _time_of(timestamp_ns: int) -> str:
     when = dt.datetime.fromtimestamp(timestamp_ns / 1e9, dt.UTC).astimezone()
     return f"{when:%Y-%m-%d %H:%M:%S}"
+
+
+def planned(body: Mapping[str, Any], desk: Desk) -> str:
+    """A plan as text."""
+    return "\n".join(_planned(body, desk))
+
+
+def _planned(body: Mapping[str, Any], desk: Desk) -> Iterator[str]:
+    changes = body["changes"]
+    yield f"{body['candidate']['from']}, against the rules of {body['in_force']['from']}:"
+    rows: list[list[Any]] = []
+    for what in ("added", "removed", "moved"):
+        rows += [[what, name, ""] for name in changes[what]]
+    for what, found in (("changed", changes["changed"]), ("setting", {"": changes["settings"]})):
+        for name, fields in found.items():
+            rows += [
+                [what, name, f"{field}: {_plain(a)} -> {_plain(b)}"]
+                for field, (a, b) in fields.items()
+            ]
+    yield desk.table(["CHANGE", "RULE", "WHAT"], rows) if rows else "No rule or setting changes."
+    yield ""
+    if not body["samples"]:
+        yield "No packets were sampled: is an agent running, and firewall.sample_every not 0?"
+        return
+    times = f"{_time_of(body['from_ns'])} to {_time_of(body['to_ns'])}"
+    yield f"{body['samples']} sampled packets, one in {body['sample_every']}, {times}:"
+    yield from difference_text(body["difference"], desk)
+
+
+def _plain(value: Any) -> str:
+    return "-" if value is None else json.dumps(value)
 
 
 def _arrow(row: Mapping[str, Any], key: str) -> str:

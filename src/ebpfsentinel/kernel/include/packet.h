@@ -79,6 +79,7 @@ struct packet {
 	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
 	__u8 dry; /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
 	__u8 pad[3];
+	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
