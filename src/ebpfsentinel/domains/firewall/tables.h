@@ -95,7 +95,7 @@ static __always_inline __u16 find(const struct fw_bank *bank, const struct fw_in
 	if (high >= index->origin) {
 		at = (at + (bucket < index->last ? bucket : index->last)) & (FW_BUCKETS - 1);
 		first = bank->base[at];
-		if (!wide && !index->shift)
+		if (!wide && !index->shift && bucket < index->last)
 			return first; /* a bucket is a value */
 		count = bank->base[at + 1] - first;
 	} else {

@@ -32,9 +32,10 @@ def find(bank, field: int, high: int, low: int = 0, *, wide: bool = False):
     if high < origin:
         first, count = int(index["first"]), int(bank["base"][at]) - int(index["first"])
     else:
-        at += min((high - origin) >> int(index["shift"]), int(index["last"]))
+        bucket = min((high - origin) >> int(index["shift"]), int(index["last"]))
+        at += bucket
         first, count = int(bank["base"][at]), int(bank["base"][at + 1]) - int(bank["base"][at])
-        if not wide and not index["shift"]:
+        if not wide and not index["shift"] and bucket < index["last"]:
             return bank["intervals"][first]
     for _ in range(16):
         if not count:
