@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebpfsentinel.model.access import Attempt, Desk, Piece, Trial
+    from ebpfsentinel.model.access import Attempt, Configured, Desk, Piece, Trial
     from ebpfsentinel.model.domain import Domain
 
 REFUSED, NO_AGENT = 1, 3
@@ -138,8 +138,8 @@ class Session:
         except NoAgent:
             return None
 
-    def settings(self, domain: Domain, file: Path | None) -> tuple[Any, Sequence[str]]:
-        """The domain's section of a configuration file, and the interfaces that it guards.
+    def settings(self, domain: Domain, file: Path | None) -> Configured:
+        """What a configuration file says of the domain.
 
         Raises:
             Failure: it is not valid.

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,14 +16,15 @@ from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.capture import read_capture
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import possible_cpus
+from ebpfsentinel.model.access import Attempt, Configured
 from ebpfsentinel.model.action import MapWrite
 from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.rules import Cel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebpfsentinel.model.access import Attempt
     from ebpfsentinel.model.domain import Domain, Engine
     from ebpfsentinel.model.kernel import Kernel
 
@@ -46,10 +47,8 @@ class Tried:
         self.kernel.apply([MapWrite("interfaces", keys, np.ascontiguousarray(table))])
 
 
-def section(
-    domain: Domain, file: Path | None, cards: Sequence[Domain]
-) -> tuple[Any, Sequence[str]]:
-    """The domain's section of a configuration, and the interfaces it guards.
+def section(domain: Domain, file: Path | None, cards: Sequence[Domain]) -> Configured:
+    """What a configuration says of the domain.
 
     Raises:
         SettingsError: the file is not valid.
@@ -57,7 +56,8 @@ def section(
     settings = load(file, os.environ, {}, cards).settings
     named = [name for name in settings.agent.interfaces if name != "auto"]
     found = interfaces.up() if "auto" in settings.agent.interfaces else []
-    return getattr(settings, domain.name), [*named, *(set(found) - set(named))]
+    guarded = list(dict.fromkeys([*named, *found]))
+    return Configured(getattr(settings, domain.name), guarded, (settings.agent.http_port,))
 
 
 @contextmanager
@@ -83,13 +83,20 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
         kernel.detach()
 
 
+def _read(path: str, name: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(name, f"{path} cannot be read: {error.strerror}") from None
+
+
 def _around(domain: Domain, attempt: Attempt, slots: Mapping[str, int]) -> Surroundings:
     now_ns = time.time_ns()
     return Surroundings(
         now_ns=now_ns,
         utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
         interfaces=slots,
-        files={path: Path(path).read_bytes() for path in domain.files(attempt.settings)},
+        files={path: _read(path, domain.name) for path in domain.files(attempt.settings)},
         cpus=possible_cpus(),
         boot_offset_ns=clock.boot_offset_ns(),
         **attempt.known,

@@ -36,6 +36,15 @@ class Running(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """A domain's section of a configuration, and what else of it a rule set depends on."""
+
+    section: Any
+    interfaces: Sequence[str]
+    api_ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A rule set to try: settings of a domain, runtime items, and the interfaces there are.
 
@@ -115,8 +124,8 @@ class Desk(Protocol):
     def get_if_running(self, path: str) -> Any:
         """As :meth:`get`; None where no agent answers."""
 
-    def settings(self, domain: Domain, file: Path | None) -> tuple[Any, Sequence[str]]:
-        """The domain's section of a configuration file, and the interfaces that the file guards.
+    def settings(self, domain: Domain, file: Path | None) -> Configured:
+        """What a configuration file says of the domain.
 
         None is the file that ``--config`` names, or that of the usual place.
         """

@@ -34,10 +34,13 @@ def rules_in_force(desk: Desk) -> RuleSource:
 
     body = desk.get_if_running("/api/v1/firewall/ruleset")
     if body is None:
-        settings, interfaces = desk.settings(DOMAIN, None)
-        return RuleSource(settings, (), interfaces, "the configuration (no agent answers)")
+        file = desk.settings(DOMAIN, None)
+        known = {"api_ports": file.api_ports}
+        where = "the configuration (no agent answers)"
+        return RuleSource(file.section, (), file.interfaces, where, known)
     found = desk.understood(body, InForce)
-    known = {"addresses": found.addresses, "namespaces": found.namespaces}
+    names = ("addresses", "namespaces", "api_ports")
+    known = {name: getattr(found, name) for name in names}
     return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent", known)
 
 
@@ -46,12 +49,9 @@ def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
     from ebpfsentinel.domains.firewall import DOMAIN  # noqa: PLC0415 - the card names us
     from ebpfsentinel.domains.firewall.rulesets import RuleSource  # noqa: PLC0415
 
-    settings, interfaces = desk.settings(DOMAIN, file)
-    return RuleSource(settings, now.runtime, _all(interfaces, now), str(file), now.known)
-
-
-def _all(interfaces: Sequence[str], now: RuleSource) -> list[str]:
-    return list(dict.fromkeys([*interfaces, *now.interfaces]))
+    found = desk.settings(DOMAIN, file)
+    there = list(dict.fromkeys([*found.interfaces, *now.interfaces]))
+    return RuleSource(found.section, now.runtime, there, str(file), now.known)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from ebpfsentinel.model.access import Attempt
 class InForce(msgspec.Struct, kw_only=True):
     """What the running agent has in force: its settings, rules added since, and interfaces.
 
-    ``addresses`` is what DNS names resolve to, ``namespaces`` which interfaces lead where.
+    ``addresses`` is what DNS names resolve to, ``namespaces`` which interfaces lead where,
+    ``api_ports`` what stays open.
     """
 
     settings: FirewallSettings
@@ -22,6 +23,7 @@ class InForce(msgspec.Struct, kw_only=True):
     interfaces: list[str]
     addresses: dict[str, list[str]]
     namespaces: dict[str, list[str]]
+    api_ports: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +61,6 @@ def in_force(engine: FirewallEngine, interfaces: Sequence[str]) -> InForce:
         runtime=runtime,
         interfaces=list(interfaces),
         addresses={name: list(found) for name, found in around.addresses.items()},
+        api_ports=list(around.api_ports),
         namespaces={name: list(found) for name, found in around.namespaces.items()},
     )

@@ -143,6 +143,8 @@ def _parts(flat: Flat) -> tuple[list[dict[str, Any]], str]:
     protocols = _numbers(wants.protocol, 256)
     if unknown := [number for number in protocols or () if number not in _PROTOCOLS]:
         return [], f"protocol {unknown[0]} has no counterpart"
+    if unsaid := [name for name, value in wants.exact if value is None]:
+        return [], f"two conditions on {unsaid[0]}"
     types = _numbers(wants.icmp_type, 256)
     if types is not None and not _ICMP_TYPES:
         return [], "ICMP types have no counterpart"
@@ -165,7 +167,10 @@ def _parts(flat: Flat) -> tuple[list[dict[str, Any]], str]:
         for pair in addresses
         for values in itertools.product(*sides.values())
     ]
-    return [{key: value for key, value in each.items() if value is not None} for each in made], ""
+    exact = dict(wants.exact)
+    return [
+        {key: value for key, value in each.items() if value is not None} | exact for each in made
+    ], ""
 
 
 def _numbers(ranges: tuple[Range, ...] | None, most: int) -> list[int] | None:

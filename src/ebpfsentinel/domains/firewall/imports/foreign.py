@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.model.settings import SettingsError
 
@@ -36,6 +36,8 @@ class Wants:
     vlan_id: tuple[Range, ...] | None = None
     icmp_type: tuple[Range, ...] | None = None
     interface: str | None = None
+    exact: tuple[tuple[str, Any], ...] = ()
+    """Fields of our rules, as they are: ``("flags", "S/SA")``; None: more than one can say."""
 
     def both(self, other: Wants) -> Wants | None:
         """What satisfies both; None where nothing does."""
@@ -48,6 +50,11 @@ class Wants:
         if self.interface and other.interface and self.interface != other.interface:
             return None
         made["interface"] = self.interface or other.interface
+        exact = dict(self.exact)
+        for name, value in other.exact:
+            if exact.setdefault(name, value) != value:
+                exact[name] = None
+        made["exact"] = tuple(sorted(exact.items(), key=lambda pair: pair[0]))
         found = Wants(**made)  # type: ignore[arg-type]
         found = replace(found, families=families & found._addressed())
         return found if found.possible() else None
@@ -92,6 +99,32 @@ def _ranges(
         return one if other is None else other
     kept = [(max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other]
     return tuple(dict.fromkeys(each for each in kept if each[0] <= each[1]))
+
+
+FLAGS = {
+    "fin": "F",
+    "syn": "S",
+    "rst": "R",
+    "psh": "P",
+    "ack": "A",
+    "urg": "U",
+    "ece": "E",
+    "ecn": "E",
+    "cwr": "C",
+}
+"""TCP flags by the names that other firewalls print, to our letters."""
+
+
+def flags_of(wanted: Iterable[str], mask: Iterable[str]) -> Wants:
+    """TCP flags that are set of those that are looked at.
+
+    Raises:
+        KeyError: a name is no flag; ValueError: nothing is looked at, or what is not is wanted.
+    """
+    letters = ["".join(sorted({FLAGS[name.lower()] for name in each})) for each in (wanted, mask)]
+    if not letters[1] or not set(letters[0]) <= set(letters[1]):
+        raise ValueError(letters)
+    return Wants(protocol=((6, 6),), exact=(("flags", "/".join(letters)),))
 
 
 def ranges_without(ranges: Iterable[Range], most: int) -> tuple[Range, ...]:

@@ -13,6 +13,7 @@ from ebpfsentinel.domains.firewall.imports.foreign import (
     ForeignRule,
     ImportedError,
     Wants,
+    flags_of,
     networks_between,
     networks_without,
     ranges_without,
@@ -28,7 +29,10 @@ _HOOKS = {"INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
 _VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return"}
 _CHAIN = re.compile(r":(\S+) (\S+)")
 _PLAIN = {"tcp", "udp", "icmp", "icmp6", "multiport", "iprange", "comment", "conntrack", "state"}
+_PLAIN |= {"mac", "dscp"}
 _ONE_WORD = {"--syn", "-f", "--fragment"}
+_ALL = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"]
+_SYN = ["FIN", "SYN", "RST", "ACK"]
 _SILENT = {"--reject-with", "--log-prefix", "--log-level", "--nflog-prefix", "--nflog-group"}
 _LONG = {
     "--source": "-s",
@@ -109,12 +113,15 @@ def _rule(rule: ForeignRule, line: str, family: int) -> str:
             continue
         value = "" if word in _ONE_WORD or at >= len(words) else words[at]
         at += word not in _ONE_WORD
+        if word == "--tcp-flags" and at < len(words):
+            value = f"{value} {words[at]}"
+            at += 1
         if word == "-A":
             chain = value
         else:
             try:
                 _option(rule, word, value, family, negated=negated)
-            except ValueError:
+            except (ValueError, KeyError):
                 rule.missing.append(f"{word} {value} is not understood")
         negated = False
     return chain
@@ -132,6 +139,8 @@ def _option(rule: ForeignRule, word: str, value: str, family: int, *, negated: b
         rule.want(_CONDITIONS[word](value, family, negated))
     elif word == "-i" and not negated and not value.endswith("+"):
         rule.want(Wants(interface=value))
+    elif word in _EXACT and not negated:
+        rule.want(_EXACT[word](value))
     elif word in ("--ctstate", "--state"):
         rule.missing.append("there is no state of connections here")
     elif word not in _SILENT:
@@ -204,4 +213,42 @@ _CONDITIONS: dict[str, Callable[[str, int, bool], Wants]] = {
     "-p": _protocol,
     "--icmp-type": _icmp_type,
     "--icmpv6-type": _icmp_type,
+}
+
+
+def _tcp_flags(value: str) -> Wants:
+    mask, wanted = (_flag_names(each) for each in value.split())
+    return flags_of(wanted, mask)
+
+
+def _flag_names(text: str) -> list[str]:
+    if text == "NONE":
+        return []
+    return _ALL if text == "ALL" else text.split(",")
+
+
+def _mac(value: str) -> Wants:
+    if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", value):
+        raise ValueError(value)
+    return Wants(exact=(("src_mac", value.lower()),))
+
+
+def _dscp(value: str) -> Wants:
+    number = int(value, 0)
+    if not 0 <= number < 64:
+        raise ValueError(value)
+    return Wants(exact=(("dscp_match", number),))
+
+
+def _later(_: str) -> Wants:
+    return Wants(exact=(("fragment", "later"),))
+
+
+_EXACT: dict[str, Callable[[str], Wants]] = {
+    "--tcp-flags": _tcp_flags,
+    "--syn": lambda _: flags_of(["SYN"], _SYN),
+    "--mac-source": _mac,
+    "--dscp": _dscp,
+    "-f": _later,
+    "--fragment": _later,
 }

@@ -7,11 +7,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.domains.firewall.imports.foreign import (
+    FLAGS,
     Foreign,
     ForeignChain,
     ForeignRule,
     ImportedError,
     Wants,
+    flags_of,
     networks_between,
     networks_without,
     ranges_without,
@@ -53,6 +55,9 @@ _ICMPV6 = {
     "nd-neighbor-advert": 136,
     "nd-redirect": 137,
 }
+_DSCP = {"cs0": 0, "be": 0, "lephb": 1, "ef": 46, "va": 44}
+_DSCP |= {f"cs{number}": 8 * number for number in range(1, 8)}
+_DSCP |= {f"af{row}{drop}": 8 * row + 2 * drop for row in range(1, 5) for drop in range(1, 4)}
 _VERDICTS = ("accept", "drop", "reject", "return", "jump", "goto")
 
 
@@ -207,11 +212,13 @@ def _is_plain_element(each: Any) -> bool:
 def _condition(match: dict[str, Any], named: Any) -> Wants:
     if "ct" in match["left"]:
         raise _NotUnderstoodError("there is no state of connections here")
+    left = match["left"]
+    if (exact := _exact(match, left)) is not None:
+        return exact
     if match["op"] not in ("==", "!="):
         raise _NotUnderstoodError(f"the operator {match['op']} has no counterpart")
     negated = match["op"] == "!="
     values = _elements_of(match["right"], named)
-    left = match["left"]
     if "meta" in left:
         return _meta(left["meta"]["key"], values, negated=negated)
     if "payload" not in left:
@@ -223,6 +230,44 @@ def _condition(match: dict[str, Any], named: Any) -> Wants:
         made = networks_without(found, version) if negated else found
         return Wants(families=frozenset({version}), **{_SIDES[field]: made})  # type: ignore[arg-type]
     return _header(header, field, values, negated=negated)
+
+
+def _exact(match: dict[str, Any], left: dict[str, Any]) -> Wants | None:
+    """Conditions that one field of ours says as they are; None: it is none of these."""
+    masked = left.get("&", [left, None])
+    payload = masked[0].get("payload", {}) if isinstance(masked[0], dict) else {}
+    kind = (payload.get("protocol"), payload.get("field"))
+    operator, right = match["op"], match["right"]
+    if kind == ("tcp", "flags"):
+        return _flags(operator, right, masked[1])
+    if kind == ("ip", "frag-off") and (operator, right) == ("!=", 0) and _one(masked[1]) == 0x1FFF:
+        return Wants(families=frozenset({4}), exact=(("fragment", "later"),))
+    if "&" in left:
+        raise _NotUnderstoodError(f"{json.dumps(left)[:80]} has no counterpart")
+    if kind == ("ether", "saddr") and operator == "==" and isinstance(right, str):
+        return Wants(exact=(("src_mac", right.lower()),))
+    if kind in (("ip", "dscp"), ("ip6", "dscp")) and operator == "==":
+        number = _number(right, _DSCP)
+        return Wants(
+            families=frozenset({4 if kind[0] == "ip" else 6}), exact=(("dscp_match", number),)
+        )
+    return None
+
+
+def _one(value: Any) -> Any:
+    """The only one of a list, or the value."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _flags(operator: str, right: Any, mask: Any) -> Wants:
+    """``syn / syn,ack``, all of them (``== syn``), or one bit (``syn`` without an operator)."""
+    wanted = right if isinstance(right, list) else [right]
+    looked_at = mask if isinstance(mask, list) else [mask]
+    if operator == "==":
+        return flags_of(wanted, looked_at if mask is not None else FLAGS)
+    if operator == "in" and len(wanted) == 1 and mask is None:
+        return flags_of(wanted, wanted)
+    raise _NotUnderstoodError(f"tcp flags with {operator} has no counterpart")
 
 
 def _header(header: str, field: str, values: list[Any], *, negated: bool) -> Wants:

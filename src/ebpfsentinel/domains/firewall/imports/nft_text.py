@@ -37,6 +37,7 @@ _HEADERS = {
 _BARE = {"iif", "iifname", "oif", "oifname", "mark", "iiftype", "oiftype", "skuid", "skgid"}
 _VERDICTS = {"accept", "drop", "return", "continue"}
 _ENDS = {*_VERDICTS, "jump", "goto", "reject", "comment"}
+_OPERATORS = {"==", "!=", "<", ">", "<=", ">="}
 _NUMBER = re.compile(r"\d+")
 _RANGE = re.compile(r"([0-9a-f.:]+)-([0-9a-f.:]+)", re.IGNORECASE)
 _PREFIX = re.compile(r"([0-9a-f.:]+)/(\d+)", re.IGNORECASE)
@@ -242,27 +243,55 @@ def _match(words: Sequence[Word]) -> tuple[dict[str, Any] | None, int]:
     else:
         return None, 0
     operator = words[at].text
-    if operator in ("&", ".", "|", "^", "<<", ">>") or (
-        words[at + 1 :] and words[at + 1].text == "/"
-    ):
+    if operator in (".", "|", "^", "<<", ">>"):
         return None, 0
     if operator == "vmap":
         data, used = _value(words[at + 1 :])
         return {"vmap": {"key": left, "data": data}}, at + 1 + used
-    if operator in ("==", "!=", "<", ">", "<=", ">="):
-        at += 1
-    else:
-        operator = "=="
+    mask: list[Any] = []
+    if operator == "&":
+        mask, used = _mask(words[at + 1 :])
+        at += 1 + used
+    return _comparison(left, mask, words, at)
+
+
+def _comparison(
+    left: dict[str, Any], mask: list[Any], words: Sequence[Word], at: int
+) -> tuple[dict[str, Any] | None, int]:
+    """What stands behind the left side: an operator or none, a value, several, or ``/`` a mask."""
+    operator = words[at].text if words[at].text in _OPERATORS else ""
+    at += bool(operator)
     right, used = _value(words[at:])
-    if words[at + used :] and words[at + used].text == ",":  # one of several bits
-        end = at + used
-        while end + 1 < len(words) and words[end].text == ",":
-            end += 2
-        several = [_single(word.text) for word in words[at:end:2]]
-        return {"match": {"op": "in", "left": left, "right": several}}, end
-    if words[at + used :] and words[at + used].text in ("/", "&", "."):
+    at += used
+    several = [right]
+    while at + 1 < len(words) and words[at].text == ",":  # bits of one value
+        several.append(_single(words[at + 1].text))
+        at += 2
+    if at + 1 < len(words) and words[at].text == "/":
+        mask, used = _mask(words[at + 1 :])
+        at += 1 + used
+    if at < len(words) and words[at].text in ("&", ".", "/"):
         return None, 0
-    return {"match": {"op": operator, "left": left, "right": right}}, at + used
+    if mask:
+        left = {"&": [left, mask]}
+    elif not operator and len(several) > 1:
+        operator = "in"
+    elif not operator and left.get("payload", {}).get("field") == "flags":
+        operator = "in"  # nft prints "any of these bits" without an operator
+    values = several if len(several) > 1 else right
+    return {"match": {"op": operator or "==", "left": left, "right": values}}, at
+
+
+def _mask(words: Sequence[Word]) -> tuple[list[Any], int]:
+    """``syn,ack``, ``(fin | syn)`` or a number, and how many words it takes."""
+    at = 1
+    if words[0].text.startswith("("):
+        while not words[at - 1].text.endswith(")"):
+            at += 1
+    while at + 1 < len(words) and words[at].text == ",":
+        at += 2
+    found = [word.text.strip("()") for word in words[:at]]
+    return [_single(each) for each in found if each not in ("", "|", ",")], at
 
 
 def _value(words: Sequence[Word]) -> tuple[Any, int]:

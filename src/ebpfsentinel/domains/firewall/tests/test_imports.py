@@ -1,13 +1,20 @@
 """Rule sets of others: what real tools print, carried over exactly or listed."""
 
 import contextlib
+import ctypes
+import ipaddress
 import json
 import os
+import random
 import shutil
+import socket
+import struct
 import subprocess
 import uuid
+from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -15,13 +22,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpfsentinel.cli.root import root
+from ebpfsentinel.domains.firewall import DOMAIN
+from ebpfsentinel.domains.firewall.building import checksum
 from ebpfsentinel.domains.firewall.imports.carry import carry
 from ebpfsentinel.domains.firewall.imports.foreign import ImportedError
 from ebpfsentinel.domains.firewall.imports.iptables import read_iptables
 from ebpfsentinel.domains.firewall.imports.nft import read_nft
 from ebpfsentinel.domains.firewall.ranking import Checker
-from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
-from ebpfsentinel.model.domain import Surroundings
+from ebpfsentinel.domains.firewall.settings import (
+    AntiLockout,
+    FirewallRule,
+    FirewallSettings,
+    Policy,
+)
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.kernel import DRY, Frames
 
 NFT = """
 table inet filter {
@@ -81,7 +97,7 @@ IPTABLES = [
     "-A INPUT -p tcp -m tcp --dport 22 -j SSH",
     "-A INPUT -p tcp -m multiport --dports 80,8000:8010 -m comment --comment web -j ACCEPT",
     "-A INPUT ! -s 128.0.0.0/1 -p udp --sport 53 -j ACCEPT",
-    "-A INPUT -m mac --mac-source 00:11:22:33:44:55 -j DROP",
+    "-A INPUT -m length --length 100 -j DROP",
     "-A INPUT -m limit --limit 3/min -j LOG",
     "-A INPUT -m iprange --src-range 10.0.0.2-10.0.0.5 -j DROP",
     "-A INPUT -i eth+ -j ACCEPT",
@@ -91,6 +107,10 @@ IPTABLES = [
 ]
 
 SIX = "-A INPUT -s fd00::/8 -p tcp --dport 9 -j DROP"
+
+
+def setns(handle):
+    assert ctypes.CDLL(None).setns(handle, 0x40000000) == 0
 
 
 @pytest.fixture
@@ -106,8 +126,21 @@ def namespace():
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
 
+    run.inside = lambda: inside(name)
     yield run
     subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@contextlib.contextmanager
+def inside(name):
+    """Sockets made here belong to the namespace; only this thread goes there."""
+    with Path("/proc/thread-self/ns/net").open() as home:
+        with Path(f"/run/netns/{name}").open() as there:
+            setns(there.fileno())
+        try:
+            yield
+        finally:
+            setns(home.fileno())
 
 
 def slim(body):
@@ -151,6 +184,7 @@ WANTED = [
     {"action": "log", "src_ip": "fd00::/8"},
     {"action": "deny", "protocol": "tcp", "dst_port": 111},
     {"action": "deny", "protocol": "udp", "dst_port": 111},
+    {"action": "deny", "protocol": "tcp", "dst_port": 99, "flags": "S/FS"},
     {"action": "allow", "protocol": "tcp", "dst_port": 443},
     {"action": "allow", "protocol": "udp", "dst_port": 53},
     {"action": "allow", "protocol": "udp", "dst_port": 123},
@@ -220,13 +254,75 @@ def test_iptables_is_carried_over_or_listed(namespace):
     reasons = " | ".join(row["reason"] for row in body["left_out"])
     for told in (
         "no state of connections",
-        "match 'mac'",
+        "match 'length'",
         "match 'limit'",
         "-i has no counterpart",
         "-p gre",
         "table nat",
     ):
         assert told in reasons
+
+
+EXACT_NFT = """table inet f {
+	chain in {
+		type filter hook input priority filter; policy accept;
+		tcp flags syn / syn,ack tcp dport 99 drop
+		tcp flags syn tcp dport 98 drop
+		tcp flags == fin drop
+		tcp flags fin,syn drop
+		tcp flags & (fin | syn) == fin | syn drop
+		ip frag-off & 0x1fff != 0 drop
+		ip dscp ef drop
+		ip6 dscp af21 drop
+		ether saddr 00:11:22:33:44:55 drop
+		ether saddr != 00:11:22:33:44:55 drop
+		icmp type { echo-request, 13 } drop
+	}
+}
+"""
+
+
+def test_what_one_field_of_ours_says_is_carried_over(namespace):
+    namespace("nft", "-f", "-", text=EXACT_NFT)
+    text = carry(read_nft(namespace("nft", "list", "ruleset")), "input").body()
+    parsed = carry(read_nft(namespace("nft", "-j", "list", "ruleset")), "input").body()
+    assert slim(text) == slim(parsed)
+    assert valid(text)
+    v4 = {"src_ip": "0.0.0.0/0"}
+    assert [{k: v for k, v in rule.items() if k != "action"} for rule in slim(text)] == [
+        {"protocol": "tcp", "dst_port": 99, "flags": "S/AS"},
+        {"protocol": "tcp", "dst_port": 98, "flags": "S/S"},
+        {"protocol": "tcp", "flags": "F/ACEFPRSU"},
+        {"protocol": "tcp", "flags": "FS/FS"},
+        {**v4, "fragment": "later"},
+        {**v4, "dscp_match": 46},
+        {"src_ip": "::/0", "dscp_match": 18},
+        {"src_mac": "00:11:22:33:44:55"},
+        {**v4, "protocol": "icmp", "icmp_type": 8},
+        {**v4, "protocol": "icmp", "icmp_type": 13},
+    ]
+    assert len(text["left_out"]) == len(parsed["left_out"]) == 2
+    lines = [
+        "-p tcp --dport 9 --tcp-flags FIN,SYN,RST,ACK SYN -j DROP",
+        "-p tcp --tcp-flags ALL NONE -j DROP",
+        "-m mac --mac-source 00:11:22:33:44:55 -j DROP",
+        "-f -j DROP",
+        "-m dscp --dscp 0x2e -j DROP",
+        "-p icmp --icmp-type echo-request -j DROP",
+    ]
+    namespace("nft", "flush", "ruleset")
+    for line in lines:
+        namespace("iptables-nft", "-A", "INPUT", *line.split())
+    body = carry(read_iptables(namespace("iptables-nft-save")), "input").body()
+    assert valid(body)
+    assert [{k: v for k, v in rule.items() if k != "action"} for rule in slim(body)] == [
+        {**v4, "protocol": "tcp", "dst_port": 9, "flags": "S/AFRS"},
+        {**v4, "protocol": "tcp", "flags": "/AFPRSU"},
+        {**v4, "src_mac": "00:11:22:33:44:55"},
+        {**v4, "fragment": "later"},
+        {**v4, "dscp_match": 46},
+        {**v4, "protocol": "icmp", "icmp_type": 8},
+    ]
 
 
 def test_two_chains_at_one_hook_are_not_mixed():
@@ -338,3 +434,136 @@ def test_the_command_prints_a_section_that_loads(tmp_path):
     refused = cli(tmp_path, "nonsense", "--from", "nftables")
     assert refused.exit_code == 1
     assert "line 1" in refused.output
+
+
+DIFFERENTIAL = """table inet filter {
+	set mgmt {
+		type ipv4_addr
+		flags interval
+		elements = { 10.1.0.0/16, 10.2.0.7, 10.3.0.1-10.3.0.9 }
+	}
+	map services {
+		type inet_service : verdict
+		elements = { 25 : drop, 26 : accept, 27 : jump web }
+	}
+	chain web {
+		ip saddr 10.4.0.0/16 drop
+		ip6 saddr fd00:4::/32 drop
+		tcp dport { 27, 80, 443 } accept
+	}
+	chain admin {
+		ip saddr @mgmt accept
+		ip6 saddr { fd00:1::/32, fd00:2::7 } accept
+	}
+	chain prerouting {
+		type filter hook prerouting priority filter; policy drop;
+		tcp dport 22 goto admin
+		tcp dport vmap @services
+		ip saddr != 10.0.0.0/8 udp dport 53 drop
+		udp dport != 50-60 udp sport 7 accept
+		meta l4proto { tcp, udp } th dport 53 accept
+		jump web
+		icmp type echo-request accept
+		ip protocol icmp drop
+		meta l4proto ipv6-icmp icmpv6 type != 128 drop
+		ip6 daddr fd00:9::/64 accept
+		ip daddr 10.9.0.0/24 tcp sport 1024-65535 accept
+	}
+}
+table inet after {
+	set seen4 {
+		typeof ip id
+		size 65535
+		flags dynamic
+	}
+	set seen6 {
+		typeof ip6 flowlabel
+		size 65535
+		flags dynamic
+	}
+	chain prerouting {
+		type filter hook prerouting priority filter + 10; policy drop;
+		add @seen4 { ip id }
+		add @seen6 { ip6 flowlabel }
+	}
+}
+"""
+
+
+def random_frame(pick, number):
+    """An IPv4 or IPv6 packet that carries its number, from the corners of the rule set."""
+    macs = bytes.fromhex("020000000002020000000001")
+    protocol = pick.choice([6, 6, 6, 17, 17, 1, 58])
+    four = protocol != 58 and (protocol == 1 or pick.random() < 0.6)
+    port = struct.pack(
+        ">HH", pick.choice([7, 80, 1024, 5000]), pick.choice([22, 25, 26, 27, 50, 53, 55, 80, 99])
+    )
+    if protocol == 6:
+        payload = port + struct.pack(">IIBBHHH", 1, 0, 0x50, 2, 100, 0, 0)
+    elif protocol == 17:
+        payload = port + struct.pack(">HH", 8, 0)
+    else:
+        payload = bytes([pick.choice([0, 8, 128, 129]), 0, 0, 0]) + bytes(4)
+    if four:
+        src = pick.choice(["10.1.2.3", "10.2.0.7", "10.3.0.9", "10.3.0.10", "10.4.9.9", "11.0.0.1"])
+        dst = pick.choice(["10.9.0.1", "10.9.1.1"])
+        ends = b"".join(ipaddress.ip_address(each).packed for each in (src, dst))
+        head = struct.pack(">BBHHHBB", 0x45, 0, 20 + len(payload), number, 0, 64, protocol)
+        return macs + b"\x08\x00" + head + struct.pack(">H", checksum(head + ends)) + ends + payload
+    src = pick.choice(["fd00:1::5", "fd00:2::7", "fd00:2::8", "fd00:4::1"])
+    dst = pick.choice(["fd00:9::1", "fd00:9:0:1::1"])
+    ends = b"".join(ipaddress.ip_address(each).packed for each in (src, dst))
+    first = struct.pack(">IHBB", 6 << 28 | number, len(payload), protocol, 64)
+    return macs + b"\x86\xdd" + first + ends + payload
+
+
+def kernel_accepts(namespace, frames):
+    """Which frames pass nftables: sent into the namespace, and counted behind the rules by id."""
+    namespace("ip", "link", "add", "in0", "type", "veth", "peer", "name", "out0")
+    namespace("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
+    for device in ("in0", "out0"):
+        namespace(
+            "ip", "link", "set", device, "address", f"02:00:00:00:00:0{'io'.index(device[0]) + 1}"
+        )
+    for device in ("in0", "out0"):
+        namespace("ethtool", "-K", device, "tx", "off")
+        namespace("ip", "link", "set", device, "up")
+    with namespace.inside():
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sender.bind(("out0", 0))
+    with sender:
+        for frame in frames:
+            sender.send(frame.replace(b"\x02\0\0\0\0\x02\x02", b"\x02\0\0\0\0\x01\x02", 1))
+    found = set()
+    for name in ("seen4", "seen6"):
+        listed = json.loads(namespace("nft", "-j", "list", "set", "inet", "after", name))
+        found |= set(
+            next(each["set"] for each in listed["nftables"] if "set" in each).get("elem", [])
+        )
+    return found
+
+
+def test_the_same_packets_fare_alike_in_nftables_and_here(namespace):
+    pick = random.Random(9)
+    frames = [random_frame(pick, number) for number in range(1, 1500)]
+    namespace("nft", "-f", "-", text=DIFFERENTIAL)
+    accepted = kernel_accepts(namespace, frames)
+    text = namespace("nft", "list", "table", "inet", "filter")
+    body = carry(read_nft(text), "prerouting").body()
+    assert body["left_out"] == []
+    settings = FirewallSettings(
+        rules=[msgspec.convert(rule, FirewallRule) for rule in body["rules"]],
+        default_policy=Policy(body["default_policy"]),
+        anti_lockout=AntiLockout(enabled=False),
+    )
+    kernel = LinuxKernel()
+    try:
+        kernel.load([DOMAIN])
+        engine = DOMAIN.engine(Tools(rules=None))
+        kernel.apply(engine.plan(settings, {}, Surroundings()).actions)
+        answers = kernel.run_many(DRY, Frames.of(frames))
+    finally:
+        kernel.detach()
+    ours = {at + 1 for at in np.flatnonzero(answers.meta["action"] == 0).tolist()}
+    assert 200 < len(accepted) < 1300
+    assert sorted(ours ^ accepted) == []
