@@ -60,12 +60,19 @@ class MapOfMaps(Protocol):
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Put a value behind a slot."""
 
+    def fill(self, slot: int, value: NDArray[Any]) -> None:
+        """Put a value behind a slot that no program uses."""
+
     def empty(self, slot: int) -> None:
         """Leave nothing behind a slot."""
 
 
 def switch(action: Switch, places: MapOfMaps, head: MapOfMaps) -> None:
     """Carry out a :class:`~ebpfsentinel.model.action.Switch`.
+
+    The kernel waits, when the head is swapped, until no program uses the old one any more (some
+    milliseconds, the price of any change to a map-in-map). So what the old head pointed to may be
+    written over the next time; it is kept for that.
 
     Raises:
         KernelError: refused, or a kept place holds something else; what was in force still is.
@@ -80,13 +87,13 @@ def switch(action: Switch, places: MapOfMaps, head: MapOfMaps) -> None:
     current = int(before["current"][0])
     for place, content in action.places.items():
         current ^= 1 << place
-        places.swap(_slot(place, current), content)
+        places.fill(_slot(place, current), content)
     value["current"] = current
     head.swap(0, value)
-    for place in range(value["serial"].shape[1]):
-        places.empty(_slot(place, ~current))
-        if place not in action.places and place not in action.kept:
-            places.empty(_slot(place, current))
+    used = {*action.places, *action.kept}
+    for place in set(range(value["serial"].shape[1])) - used:
+        places.empty(2 * place)
+        places.empty(2 * place + 1)
 
 
 def _slot(place: int, current: int) -> int:

@@ -113,6 +113,10 @@ class FakeMap:
         """Refused: only a map of maps has generations."""
         raise KernelError(f"map {self.name} is no map of maps")
 
+    def fill(self, slot: int, value: NDArray[Any]) -> None:
+        """As :meth:`swap`: there are no programs here that might use it."""
+        self.swap(slot, value)
+
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: nothing of {value} at {slot}")

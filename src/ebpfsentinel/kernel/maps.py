@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +21,8 @@ ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY = 2, 3, 5, 6
 LRU_PERCPU_HASH, ARRAY_OF_MAPS, HASH_OF_MAPS, RINGBUF = 10, 12, 13, 27
 _PER_CPU = {PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH}
 _ARRAYS = {ARRAY, PERCPU_ARRAY}
+_MMAPABLE = 1 << 10
+_PAGE = mmap.PAGESIZE
 
 
 @cache
@@ -198,12 +201,7 @@ class Map:
             )
         fd = self._new_inner()
         try:
-            zero = np.zeros(1, np.uint32)
-            content = np.ascontiguousarray(value)
-            check(
-                lib().bpf_map_update_elem(fd, pointer(zero), pointer(content), 0),
-                f"map {self.name}: filling a new generation",
-            )
+            self._fill(fd, np.ascontiguousarray(value))
             key, link = np.array([slot], np.uint32), np.array([fd], np.uint32)
             check(
                 lib().bpf_map_update_elem(self.fd, pointer(key), pointer(link), 0),
@@ -212,12 +210,53 @@ class Map:
         finally:
             os.close(fd)
 
-    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
-        """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
+    def _fill(self, fd: int, content: NDArray[Any]) -> None:
+        """Write a new inner map's only value; of one that can be mapped, only what is not zero."""
+        assert self.inner is not None  # noqa: S101 (checked by swap)
+        if not self.inner.flags & _MMAPABLE:
+            zero = np.zeros(1, np.uint32)
+            result = lib().bpf_map_update_elem(fd, pointer(zero), pointer(content), 0)
+            check(result, f"map {self.name}: filling a new generation")
+            return
+        self._write_mapped(fd, content.view(np.uint8).reshape(-1), clean=True)
+
+    def _write_mapped(self, fd: int, content: NDArray[np.uint8], *, clean: bool) -> None:
+        """Through mmap(2): without the two copies of a system call. ``clean``: it holds zeros."""
+        size = -(-len(content) // _PAGE) * _PAGE
+        with mmap.mmap(fd, size) as memory:
+            target = np.frombuffer(memory, np.uint8)
+            start = 0
+            if clean:
+                start = len(content) // _PAGE * _PAGE
+                pages = content[:start].reshape(-1, _PAGE)
+                used = np.flatnonzero(pages.view(np.uint64).any(axis=1))
+                target[:start].reshape(-1, _PAGE)[used] = pages[used]
+            target[start : len(content)] = content[start:]
+            del target
+
+    def fill(self, slot: int, value: NDArray[Any]) -> None:
+        """Put ``value`` behind a slot that no program uses: in place where there is something."""
+        mapped = self.inner is not None and self.inner.flags & _MMAPABLE
+        fd = self._inner_fd(slot) if mapped else None
+        if fd is None:
+            self.swap(slot, value)
+            return
+        try:
+            self._write_mapped(fd, np.ascontiguousarray(value).view(np.uint8), clean=False)
+        finally:
+            os.close(fd)
+
+    def _inner_fd(self, slot: int) -> int | None:
+        """A descriptor of the map behind the slot; None: there is none."""
         key, identity = np.array([slot], np.uint32), np.zeros(1, np.uint32)
         if lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(identity)):
             return None
-        fd = check(lib().bpf_map_get_fd_by_id(int(identity[0])), f"map {self.name}: slot {slot}")
+        return check(lib().bpf_map_get_fd_by_id(int(identity[0])), f"map {self.name}: slot {slot}")
+
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
+        if (fd := self._inner_fd(slot)) is None:
+            return None
         try:
             zero, found = np.zeros(1, np.uint32), np.zeros(1, value)
             result = lib().bpf_map_lookup_elem(fd, pointer(zero), pointer(found))
@@ -227,11 +266,12 @@ class Map:
         return found
 
     def empty(self, slot: int) -> None:
-        """Leave nothing behind the slot of a map-in-map."""
-        key = np.array([slot], np.uint32)
+        """Leave nothing behind the slot of a map-in-map; this waits until no program uses it."""
+        key, identity = np.array([slot], np.uint32), np.zeros(1, np.uint32)
+        if lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(identity)):
+            return
         result = lib().bpf_map_delete_elem(self.fd, pointer(key))
-        if result not in (0, -errno.ENOENT):
-            check(result, f"map {self.name}: emptying slot {slot}")
+        check(result, f"map {self.name}: emptying slot {slot}")
 
     def _new_inner(self) -> int:
         inner = self.inner

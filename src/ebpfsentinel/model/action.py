@@ -61,7 +61,7 @@ class Switch:
     Place ``p`` of ``map`` has the slots ``2 p`` and ``2 p + 1``; bit ``p`` of the field ``current``
     of the head says which of them programs use. The head is a value behind slot 0 of the map-in-map
     ``head_map``. The values of ``places`` go into the slots not in use; then ``head``, with its
-    ``current`` set right, is swapped in by one pointer; then what is no longer used is emptied.
+    ``current`` set right, is swapped in by one pointer; then places that are not used are emptied.
 
     ``kept`` maps places that stay as they are to their ``serial`` in the head; raises on
     application, before anything is in force, where the head has another one.

@@ -45,9 +45,13 @@
 
 static __always_inline __u64 detail_of(const struct packet *packet)
 {
-	if ((packet->flags & (PACKET_TCP | PACKET_MALFORMED)) == PACKET_TCP)
+	if (packet->flags & (PACKET_MALFORMED | PACKET_LATER_FRAGMENT))
+		return FW_NOTHING;
+	if (packet->protocol == PROTOCOL_TCP)
 		return FW_TCP_FLAGS | packet->tcp_flags;
-	return packet->icmp == ICMP_NONE ? FW_NOTHING : packet->icmp;
+	if (packet->protocol == PROTOCOL_ICMP || packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp;
+	return FW_NOTHING;
 }
 
 static __always_inline __u64 service_of(const struct packet *packet)

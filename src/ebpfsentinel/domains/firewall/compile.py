@@ -12,8 +12,8 @@ the rules look like, and memory grows with the number of toggles.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,9 +34,8 @@ _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
 _BYTES = np.arange(0, 64, 8, dtype=np.uint64)
 _TOP = (1 << 64) - 1
-_EDGES = (0.0, 0.02, 0.06, 0.12, 0.2)
+_EDGES = (0.0, 0.06, 0.15)
 """Shares of the borders that may lie below the buckets, and as many above."""
-_ASKS_AT = FW_RULE.fields["asks"][1] if FW_RULE.fields else 0
 _ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
 _COMMON = (*_ADDRESSES, FwField.FW_DST_PORT, FwField.FW_SRC_PORT, FwField.FW_PROTOCOL)
 """Fields that are always looked at."""
@@ -62,28 +61,55 @@ class TooManyIntervalsError(ValueError):
     """The rules differ in more places than the tables have room for."""
 
 
+_SPAN = np.dtype(
+    [("field", "u1"), ("open", "u1"), ("pad", "V6"), ("low", "<u8", 2), ("behind", "<u8", 2)]
+)
+"""One range of one condition: halves of its first value and of the one behind it, if there is."""
+_PACKED = struct.Struct("<BB6xQQQQ")
+
+
 @dataclass(frozen=True, slots=True)
 class RankedRule:
     """A rule as the classifier sees it.
 
     ``action`` is an ``enum packet_action``. ``asks`` has, for each field that the rule has a
     condition on, inclusive ranges of the values that satisfy it, in order and apart from each
-    other; IPv6 addresses are 128 bits wide, all other values at most 64.
+    other; the addresses of a rule that is ``wide`` (IPv6) have 128 bits, all other values at most
+    64. ``record`` and ``spans`` say the same in bytes, worked out once.
     """
 
     action: int
     asks: Mapping[int, Ranges] = field(default_factory=dict)
+    wide: bool = False
     record: bytes = field(init=False, repr=False, compare=False)
+    spans: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "record", record_of(self.action, self.asks))
+        packed = (
+            _packed(name, low, high, wide=self.wide and name in _ADDRESSES)
+            for name, ranges in self.asks.items()
+            for low, high in ranges
+        )
+        object.__setattr__(self, "spans", b"".join(packed))
+
+
+def _packed(name: int, low: int, high: int, *, wide: bool) -> bytes:
+    """A ``_SPAN``; what is not wide is all in the upper half."""
+    behind = high + 1
+    if wide:
+        is_open = behind >> 128
+        return _PACKED.pack(
+            name, is_open, low >> 64, low & _TOP, behind >> 64 & _TOP, behind & _TOP
+        )
+    return _PACKED.pack(name, behind >> 64, low, 0, behind & _TOP, 0)
 
 
 class _Pool:
     """What is used of a bank's arrays."""
 
-    def __init__(self, bank: NDArray[Any]) -> None:
-        self.bank = bank
+    def __init__(self, bank: NDArray[Any], *, wide: bool) -> None:
+        self.bank, self.wide = bank, wide
         self._used = {"intervals": 0, "leaves": 0, "base": 0}
 
     def take(self, name: str, count: int) -> slice:
@@ -107,38 +133,31 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     """
     value = np.zeros(1, FW_BANK)
     bank = value[0]
-    pool = _Pool(bank)
+    pool = _Pool(bank, wide=wide)
     rules = [rule for rule, _ in ranked]
-    asked = {
-        name: [rank for rank, rule in enumerate(rules) if name in rule.asks] for name in FwField
-    }
-    others = [name for name in FwField if name not in _COMMON and asked[name]]
-    borders = {
-        name: _field(pool, name, rules, asked[name], wide=wide and name in _ADDRESSES)
-        for name in (*_COMMON, *others)
-    }
-    others.sort(key=lambda name: -borders[name] * len(asked[name]))
-    bank["asked"][: len(others)] = others
-    bank["asked_count"] = len(others)
-    records = np.frombuffer(b"".join(rule.record for rule in rules), FW_RULE)
+    records = np.frombuffer(b"".join([rule.record for rule in rules]), FW_RULE)
     bank["rules"][: len(rules)] = records
     bank["rules"]["rule_id"][: len(rules)] = [number for _, number in ranked]
-    _choose_way(bank, rules, asked, borders)
-    return value
-
-
-def _choose_way(
-    bank: NDArray[Any],
-    rules: Sequence[RankedRule],
-    asked: Mapping[FwField, Sequence[int]],
-    borders: Mapping[FwField, int],
-) -> None:
-    """Are the rules that one address leaves mostly few enough to be checked one by one?"""
-    narrow = max(_ADDRESSES, key=lambda name: len(asked[name]))
-    only_bitmaps = sum(bool(rule.record[_ASKS_AT] & MORE) for rule in rules)
-    bank["narrow_field"] = narrow
+    spans = np.frombuffer(b"".join([rule.spans for rule in rules]), _SPAN)
+    counts = [len(rule.spans) // _SPAN.itemsize for rule in rules]
+    everyone = np.arange(len(rules))
+    ranks = np.repeat(everyone, counts)
+    asked = np.bincount(spans["field"], minlength=len(FwField)).tolist()
+    others = [name for name in FwField if name not in _COMMON and asked[name]]
+    borders = {}
+    for name in (*_COMMON, *others):
+        mine = np.flatnonzero(spans["field"] == name)
+        careless = np.setdiff1d(everyone, ranks[mine])
+        borders[name] = _field(pool, name, spans[mine], ranks[mine], careless)
+    others.sort(key=lambda name: -borders[name] * asked[name])
+    bank["asked"][: len(others)] = others
+    bank["asked_count"] = len(others)
+    narrow = max(_ADDRESSES, key=lambda name: asked[name])
     many = _list_few(bank, narrow, borders[narrow])
+    only_bitmaps = np.count_nonzero(records["asks"] & MORE)
+    bank["narrow_field"] = narrow
     bank["sparse"] = 4 * many <= borders[narrow] and 4 * only_bitmaps <= len(rules)
+    return value
 
 
 def _list_few(bank: NDArray[Any], narrow: int, count: int) -> int:
@@ -160,27 +179,26 @@ def _list_few(bank: NDArray[Any], narrow: int, count: int) -> int:
 
 
 def _field(
-    pool: _Pool, name: int, rules: Sequence[RankedRule], asking: Sequence[int], *, wide: bool
+    pool: _Pool,
+    name: int,
+    spans: NDArray[Any],
+    ranks: NDArray[np.int64],
+    careless: NDArray[np.int64],
 ) -> int:
-    """Intervals, leaves and index of one field; returns how many intervals."""
-    ranges = [(rank, low, high) for rank in asking for low, high in rules[rank].asks[name]]
-    careless = np.ones(len(rules), bool)
-    careless[list(asking)] = False
-    keys = chain([0], (low for _, low, _ in ranges), (high + 1 for _, _, high in ranges))
-    size = 1 << (128 if wide else 64)
-    halves = _halves([key % size for key in keys], wide=wide)
+    """Intervals, leaves and index of one field; returns how many intervals.
+
+    ``ranks`` are the rules of ``spans``; those that are ``careless`` hold everywhere.
+    """
+    wide = pool.wide and name in _ADDRESSES
+    halves = np.concatenate([np.zeros((1, 2), np.uint64), spans["low"], spans["behind"]])
     order, borders, inverse = _unique(halves, wide=wide)
-    behind = inverse[1 + len(ranges) :].copy()
-    behind[[high + 1 == size for _, _, high in ranges]] = len(borders)
-    toggled = np.array([rank for rank, _, _ in ranges], np.int64)
-    places = np.concatenate(
-        [np.zeros(careless.sum(), np.int64), inverse[1 : 1 + len(ranges)], behind]
-    )
-    ranks = np.concatenate([np.flatnonzero(careless), toggled, toggled])
+    begin, behind = inverse[1 : 1 + len(spans)], inverse[1 + len(spans) :]
+    closed = spans["open"] == 0
+    places = np.concatenate([np.zeros_like(careless), begin, behind[closed]])
+    toggled = np.concatenate([careless, ranks, ranks[closed]])
     at = pool.take("intervals", len(borders))
-    intervals = pool.bank["intervals"][at]
     pool.bank["begins"][at], pool.bank["low"][at] = borders[:, 0], borders[:, 1]
-    _leaves(pool, intervals, places, ranks)
+    _leaves(pool, pool.bank["intervals"][at], places, toggled)
     _index(pool, name, at.start, order, borders)
     return len(borders)
 
@@ -188,37 +206,27 @@ def _field(
 def _leaves(
     pool: _Pool, intervals: NDArray[Any], places: NDArray[np.int64], ranks: NDArray[np.int64]
 ) -> None:
-    """Refer each interval to leaves; rule ``ranks[i]`` changes at interval ``places[i]``."""
-    some = np.zeros((len(intervals), _LEAVES), np.uint8)
-    everywhere = np.arange(len(intervals))
+    """Refer each interval to leaves; rule ``ranks[i]`` changes at interval ``places[i]``.
+
+    A leaf has a version for the first interval and for each at which one of its rules changes.
+    """
+    count = len(intervals)
+    changes = np.zeros((_LEAVES, count), bool)
+    changes[:, 0] = True
+    changes[ranks // _LEAF_RULES, places] = True
+    current = np.cumsum(changes.ravel()).reshape(_LEAVES, count) - 1
+    toggles = np.zeros((current[-1, -1] + 1, _LEAF_WORDS), np.uint64)
+    bits = np.uint64(1) << (ranks % 64).astype(np.uint64)
+    words = ranks // 64 % _LEAF_WORDS
+    np.bitwise_xor.at(toggles, (current[ranks // _LEAF_RULES, places], words), bits)
     for leaf in range(_LEAVES):
-        mine = np.flatnonzero(ranks // _LEAF_RULES == leaf)
-        versions = np.unique(np.append(places[mine], 0))
-        versions = versions[versions < len(intervals)]
-        words = _versions(versions, places[mine], ranks[mine] % _LEAF_RULES)
-        at = pool.take("leaves", len(versions))
-        pool.bank["leaves"]["words"][at] = words
-        current = np.searchsorted(versions, everywhere, side="right") - 1
-        intervals["leaf"][:, leaf] = at.start + current
-        some[:, leaf] = np.packbits(words != 0, axis=1, bitorder="little")[:, 0][current]
-    intervals["some"] = some.view("<u8")[:, 0]
-
-
-def _versions(
-    versions: NDArray[np.int64], places: NDArray[np.int64], rules: NDArray[np.int64]
-) -> NDArray[np.uint64]:
-    """The words ``(n, 8)`` of each version of a leaf, from its toggles."""
-    toggles = np.zeros((len(versions) + 1, _LEAF_WORDS), np.uint64)
-    bits = np.uint64(1) << (rules % 64).astype(np.uint64)
-    np.bitwise_xor.at(toggles, (np.searchsorted(versions, places), rules // 64), bits)
-    return np.asarray(np.bitwise_xor.accumulate(toggles[:-1], axis=0))
-
-
-def _halves(values: Sequence[int], *, wide: bool) -> NDArray[np.uint64]:
-    """Integers to ``(n, 2)``: high and low half; what is not wide is all high."""
-    if not wide:
-        return np.stack([np.array(values, np.uint64), np.zeros(len(values), np.uint64)], axis=1)
-    return np.array([(value >> 64, value & _TOP) for value in values], np.uint64).reshape(-1, 2)
+        mine = slice(current[leaf, 0], current[leaf, -1] + 1)
+        toggles[mine] = np.bitwise_xor.accumulate(toggles[mine], axis=0)
+    at = pool.take("leaves", len(toggles))
+    pool.bank["leaves"]["words"][at] = toggles
+    intervals["leaf"] = at.start + current.T
+    some = np.packbits(toggles != 0, axis=1, bitorder="little")[:, 0]
+    intervals["some"] = np.ascontiguousarray(some[current.T]).view("<u8")[:, 0]
 
 
 def _sortable(halves: NDArray[np.uint64], *, wide: bool) -> NDArray[Any]:
@@ -251,6 +259,8 @@ def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
         sizes = np.bincount(within.astype(np.int64))
         steps = (sizes * np.log2(sizes + 1)).sum() + cut * np.log2(cut + 1)
         found.append((steps, origin, shift))
+        if not shift:
+            break
     _, origin, shift = min(found)
     return origin, shift
 

@@ -162,7 +162,7 @@ class Checker:
                 "Write one rule per family.",
             )
         ranked = {
-            family: RankedRule(_ACTIONS[rule.action], found | asks)
+            family: RankedRule(_ACTIONS[rule.action], found | asks, wide=family == 6)
             for family, found in possible.items()
             if all(asks.values())
         }

@@ -136,9 +136,13 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 
 	if (OPAQUE(packet->flags) & PACKET_LATER_FRAGMENT)
 		return;
-	if ((protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) &&
-	    (void *)(header + 2) <= cursor.end)
-		packet->icmp = header[0] << 8 | header[1];
+	if (protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) {
+		if ((void *)(header + 2) <= cursor.end)
+			packet->icmp = header[0] << 8 | header[1];
+		else
+			packet->flags |= PACKET_MALFORMED;
+		return;
+	}
 	if (!has_ports(protocol))
 		return;
 	ports = cursor_take(&cursor, 4);

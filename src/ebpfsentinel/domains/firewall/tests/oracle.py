@@ -113,7 +113,11 @@ def _extension(frame: bytes, found: Parsed) -> None:
 
 
 def _transport(frame: bytes, found: Parsed) -> None:
-    if found.flags & LATER or found.protocol not in WITH_PORTS:
+    if found.flags & LATER:
+        return
+    if found.protocol in {1, 58}:
+        _take(frame, found.l4, 2)
+    if found.protocol not in WITH_PORTS:
         return
     found.src_port, found.dst_port = struct.unpack(">HH", _take(frame, found.l4, 4))
     found.flags |= PORTS
