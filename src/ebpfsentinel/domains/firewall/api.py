@@ -55,7 +55,7 @@ def _idle(engine: FirewallEngine, running: Running) -> list[HTTPRouteHandler]:
         sync_to_thread=True,
     )
     def shadowed() -> dict[str, Any]:
-        return shadows_of(engine.in_force()[1])
+        return shadows_of(*engine.in_force())
 
     @get(
         "unused",
@@ -104,7 +104,7 @@ def _would(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:
     )
     def would(packet: _Packet) -> dict[str, Any]:
         running.refresh()
-        return explain(parse(packet), engine, running.kernel)
+        return explain(parse(packet), engine, running.kernel, time.time_ns())
 
     return would
 
@@ -119,12 +119,12 @@ def _why(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:
     def why(asked: _Asked) -> dict[str, Any]:
         running.refresh()
         if not _ALERT_ID.fullmatch(asked):
-            return explain(parse(asked), engine, running.kernel)
+            return explain(parse(asked), engine, running.kernel, time.time_ns())
         alert = running.alert(asked)
         if alert is None:
             raise NotFoundException(f"there is no alert {asked!r}, or none any more")
         then: dict[str, Any] = {"id": alert.id, "rule_id": alert.rule_id, "action": alert.action}
         then |= {"timestamp_ns": alert.timestamp_ns, "count": alert.count}
-        return {"alert": then} | explain(asked_of(alert), engine, running.kernel)
+        return {"alert": then} | explain(asked_of(alert), engine, running.kernel, time.time_ns())
 
     return why

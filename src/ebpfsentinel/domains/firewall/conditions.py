@@ -1,173 +1,148 @@
-"""What a rule asks of a packet, as ranges of numbers, whatever fields rules have.
+"""What a rule asks of a packet, for those who explain: the classifier's own view of it.
 
-Every field that is understood here is one inclusive range in one dimension; a dimension that a rule
-does not name is whole. A packet is a point. What is not understood (a field that came later, a
-negation, a name that stands for a list) is *opaque*: kept as a value that equals only itself. An
-opaque condition narrows a rule further than its ranges show, so a rule that has one covers another
-only if that one has the very same, and matches a packet only "if".
-
--1 in a dimension stands for "has none": packets without ports, without an ICMP type.
+A rule asks for ranges of values in some fields (:class:`~.compile.RankedRule`), groups, negations
+and names already worked out. A packet is a value in each field. So what matches what is said here
+in the words of the classifier, for every field that it knows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from ebpfsentinel.domains.firewall.settings import FirewallRule, Protocol, Scope
-from ebpfsentinel.model.settings import parse_network, parse_ports
+from ebpfsentinel.domains.firewall.compile import NOTHING, TCP_FLAGS
+from ebpfsentinel.domains.firewall.events import FwField, FwFragment
+from ebpfsentinel.domains.firewall.settings import AliasType, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from ebpfsentinel.domains.firewall.asking import Asked
+    from ebpfsentinel.domains.firewall.compile import Ranges
+    from ebpfsentinel.domains.firewall.ranking import CheckedRule
+    from ebpfsentinel.domains.firewall.settings import Alias
 
-Range = tuple[int, int]
-_WHOLE: dict[str, Range] = {
-    "src_port": (-1, 0xFFFF),
-    "dst_port": (-1, 0xFFFF),
-    "protocol": (0, 255),
-    "vlan_id": (0, 4095),
-    "icmp_type": (-1, 255),
-    "icmp_code": (-1, 255),
-    "dscp_match": (0, 63),
-    "inner_vlan_id": (0, 4095),
-}
-_ADDRESS = {4: (0, (1 << 32) - 1), 6: (0, (1 << 128) - 1)}
-_PROTOCOLS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.ICMP: 1, Protocol.ICMPV6: 58}
-_NUMBERS = ("vlan_id", "icmp_type", "icmp_code", "dscp_match", "inner_vlan_id")
-_UNDERSTOOD = {"src_ip", "dst_ip", "src_port", "dst_port", "protocol", "scope"}
-_NO_CONDITION = {"id", "priority", "action", "enabled", "comment", "description", "mirror", "cpu"}
-_LAPSES = {"ttl", "expires_at"}
-_NEGATES = {"negate_source": "src_ip", "negate_destination": "dst_ip"}
-_DEFAULTS = FirewallRule(id="any", priority=1, action="log")  # type: ignore[arg-type]
-DIMENSIONS = ("src", "dst", *_WHOLE)
+DIMENSIONS = tuple(each for each in FwField if each not in (FwField.FW_TIME, FwField.FW_FIELDS))
+_ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
+_WIDEST = (1 << 48) - 1  # a MAC address; all but addresses are narrower
+_BITS = {4: 32, 6: 128}
+_PORTS = (FwField.FW_SRC_PORT, FwField.FW_DST_PORT)
+_ALL_PORTS = ((0, 0xFFFF),)
+_FRAGMENTS = {"": FwFragment.FW_WHOLE, "first": FwFragment.FW_FIRST, "later": FwFragment.FW_LATER}
+
+Box = tuple[tuple[int, int], ...]
+Opaque = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """One rule's conditions.
+    """One rule's conditions: by family, ranges of the fields it asks about.
 
-    ``families`` are those it can match; ``ranges`` has the dimensions it narrows; ``opaque`` what
-    else it asks; ``lapses`` whether it may cease to hold by itself.
+    ``lapses``: it ends by itself. ``changes``: what it asks for follows something outside, such as
+    a DNS name. ``schedule`` is when it holds.
     """
 
     id: str
-    families: tuple[int, ...]
-    ranges: dict[str, Range] = field(default_factory=dict)
-    opaque: frozenset[tuple[str, str]] = frozenset()
+    asks: Mapping[int, Mapping[int, Ranges]]
     lapses: bool = False
+    changes: bool = False
+    schedule: str = ""
 
-    def box(self, family: int) -> list[Range]:
-        """A range for each of :data:`DIMENSIONS`."""
-        whole = {"src": _ADDRESS[family], "dst": _ADDRESS[family]} | _WHOLE
-        return [self.ranges.get(name, whole[name]) for name in DIMENSIONS]
+    def boxes(self, family: int, most: int) -> tuple[list[Box], Opaque]:
+        """The rule as at most so many boxes: a range for each of :data:`DIMENSIONS`.
 
-
-def conditions_of(rule: FirewallRule) -> Conditions:
-    """What the rule asks."""
-    ranges: dict[str, Range] = {}
-    negated = {of for name, of in _NEGATES.items() if getattr(rule, name, False)}
-    opaque = set(_opaque(rule, negated))
-    families = set()
-    for name, dimension in (("src_ip", "src"), ("dst_ip", "dst")):
-        text = getattr(rule, name)
-        if isinstance(text, str):
-            network = parse_network(name, text)
-            families.add(network.version)
-            if name not in negated:
-                span = (int(network.network_address), int(network.broadcast_address))
-                ranges[dimension] = span
-        elif text is not None:
-            opaque.add((name, _text(text)))
-    _others(rule, ranges, opaque)
-    lapses = any(getattr(rule, name, None) is not None for name in _LAPSES)
-    return Conditions(rule.id, tuple(sorted(families)) or (4, 6), ranges, frozenset(opaque), lapses)
+        A field with too many ranges for that is one that spans them all, and its ranges are
+        *opaque*: a further condition that equals only itself. So is a schedule.
+        """
+        asks: dict[FwField, Ranges | None] = {
+            name: self.asks[family].get(name) for name in DIMENSIONS
+        }
+        if any(asks[port] for port in _PORTS):  # who has one has both
+            asks |= {port: asks[port] or _ALL_PORTS for port in _PORTS}
+        opaque = {("schedule", self.schedule)} if self.schedule else set()
+        counts = {name: len(ranges) for name, ranges in asks.items() if ranges}
+        while math.prod(counts.values()) > most:
+            name = max(counts, key=counts.__getitem__)
+            ranges = asks[name] or ()
+            opaque.add((name.name, repr(ranges)))
+            asks[name] = ((ranges[0][0], ranges[-1][1]),)
+            counts[name] = 1
+        sides = [ranges or (_whole(name, family),) for name, ranges in asks.items()]
+        return list(product(*sides)), frozenset(opaque)
 
 
-def _others(rule: FirewallRule, ranges: dict[str, Range], opaque: set[tuple[str, str]]) -> None:
-    """Ports, protocol, VLAN and scope."""
-    for name in ("src_port", "dst_port"):
-        value = getattr(rule, name)
-        if isinstance(value, int | str | dict):
-            ranges[name] = parse_ports(name, value)
-        elif value is not None:
-            opaque.add((name, _text(value)))
-    if "src_port" in ranges or "dst_port" in ranges:  # wants ports: has both
-        ranges.setdefault("src_port", (0, 0xFFFF))
-        ranges.setdefault("dst_port", (0, 0xFFFF))
-    if rule.protocol in _PROTOCOLS:
-        ranges["protocol"] = (_PROTOCOLS[rule.protocol],) * 2
-    elif rule.protocol != Protocol.ANY:
-        opaque.add(("protocol", _text(rule.protocol)))
-    for name in _NUMBERS:
-        if type(value := getattr(rule, name, None)) is int:
-            ranges[name] = (value, value)
-    if (scope := scope_of(rule)) != "global":
-        opaque.add(("scope", scope))
+def _whole(name: FwField, family: int) -> tuple[int, int]:
+    return 0, (1 << _BITS[family]) - 1 if name in _ADDRESSES else _WIDEST
 
 
-def scope_of(rule: FirewallRule) -> str:
-    """``global``, the interface, or the text of what it is."""
-    scope: Any = rule.scope
-    if isinstance(scope, Scope) and scope.interface is not None:
-        others = set(scope.__struct_fields__) - {"interface"}
-        if not any(getattr(scope, name) for name in others):
-            return scope.interface
-    return scope if isinstance(scope, str) else _text(scope)
+def conditions_of(found: CheckedRule, aliases: Mapping[str, Alias]) -> Conditions:
+    """What the rule asks, and what of it may change without it."""
+    rule = found.rule
+    scope = rule.scope
+    changes = isinstance(scope, Scope) and scope.namespace is not None
+    for name in (rule.src_alias, rule.dst_alias, rule.src_port_alias, rule.dst_port_alias):
+        changes = changes or (name is not None and _follows(name, aliases, 0))
+    return Conditions(
+        rule.id,
+        {family: ranked.asks for family, ranked in found.ranked.items()},
+        lapses=found.expires_ns is not None,
+        changes=changes,
+        schedule=rule.schedule or "",
+    )
 
 
-def _opaque(rule: FirewallRule, negated: set[str]) -> Iterator[tuple[str, str]]:
-    """Conditions in fields that are not understood here, and negations whole."""
-    for name in rule.__struct_fields__:
-        value = getattr(rule, name)
-        if name in _UNDERSTOOD | _NO_CONDITION | _LAPSES or name in _NEGATES:
-            continue
-        if name in _NUMBERS and type(value) is int:
-            continue
-        if value != getattr(_DEFAULTS, name):
-            yield name, _text(value)
-    for name in negated:
-        yield f"not {name}", _text(getattr(rule, name))
+def _follows(name: str, aliases: Mapping[str, Alias], depth: int) -> bool:
+    """Does the group follow DNS, by itself or by one within?"""
+    alias = aliases.get(name)
+    if alias is None or alias.type is AliasType.DYNAMIC_DNS or depth > len(aliases):
+        return True
+    nested = alias.values if alias.type is AliasType.NESTED else ()
+    return any(_follows(str(each), aliases, depth + 1) for each in nested)
 
 
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str, order="sorted").decode()
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A packet as a value in each field, for one moment and one place."""
+
+    family: int
+    keys: Mapping[int, int] = field(default_factory=dict)
 
 
-def point_of(asked: Asked) -> dict[str, int]:
-    """A packet as a value in each dimension."""
-    return {
-        "src": int(asked.src),
-        "dst": int(asked.dst),
-        "src_port": -1 if asked.src_port is None else asked.src_port,
-        "dst_port": -1 if asked.dst_port is None else asked.dst_port,
-        "protocol": asked.protocol,
-        "vlan_id": asked.vlan_id,
-        "icmp_type": -1 if asked.icmp_type is None else asked.icmp_type,
-        "icmp_code": -1 if asked.icmp_type is None else asked.icmp_code,
-        "dscp_match": asked.dscp,
-        "inner_vlan_id": asked.inner_vlan_id,
+def point_of(asked: Asked, slots: Mapping[str, int], boot_s: int) -> Point:
+    """The packet at ``boot_s`` (boot clock, seconds)."""
+    keys: dict[int, int] = {
+        FwField.FW_SRC_ADDR: int(asked.src),
+        FwField.FW_DST_ADDR: int(asked.dst),
+        FwField.FW_SRC_PORT: NOTHING if asked.src_port is None else asked.src_port,
+        FwField.FW_DST_PORT: NOTHING if asked.dst_port is None else asked.dst_port,
+        FwField.FW_PROTOCOL: asked.protocol,
+        FwField.FW_DETAIL: _detail(asked),
+        FwField.FW_SERVICE: _FRAGMENTS[asked.fragment] << 6 | asked.dscp,
+        FwField.FW_VLAN: asked.vlan_id,
+        FwField.FW_INNER_VLAN: asked.inner_vlan_id,
+        FwField.FW_INTERFACE: slots.get(asked.interface, 0),
+        FwField.FW_SRC_MAC: int(asked.src_mac.replace(":", ""), 16),
+        FwField.FW_DST_MAC: int(asked.dst_mac.replace(":", ""), 16),
+        FwField.FW_TIME: boot_s,
     }
+    return Point(asked.family, keys)
 
 
-def matches(found: Conditions, asked: Asked) -> tuple[bool, list[str]]:
-    """May the packet match, and which conditions would still have to hold for that.
+def _detail(asked: Asked) -> int:
+    if asked.icmp_type is not None:
+        return asked.icmp_type << 8 | asked.icmp_code
+    if asked.protocol == 6 and asked.fragment != "later":
+        return TCP_FLAGS | asked.flags
+    return NOTHING
 
-    False is certain; True is certain where nothing is left open.
-    """
-    if asked.family not in found.families:
-        return False, []
-    point = point_of(asked)
-    if any(not low <= point[name] <= high for name, (low, high) in found.ranges.items()):
-        return False, []
-    unsure = []
-    for name, value in sorted(found.opaque):
-        if name == "scope":
-            if value != asked.interface:
-                return False, []
-        else:
-            unsure.append(f"{name} {value}")
-    return True, unsure
+
+def matches(found: CheckedRule, point: Point) -> bool:
+    """Does the rule match the packet?"""
+    if not found.rule.enabled or point.family not in found.ranked:
+        return False
+    return all(
+        any(low <= point.keys[name] <= high for low, high in ranges)
+        for name, ranges in found.ranked[point.family].asks.items()
+    )

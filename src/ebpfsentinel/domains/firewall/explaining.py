@@ -12,18 +12,17 @@ import numpy as np
 
 from ebpfsentinel.domains.firewall.asking import PROTOCOLS, WITH_PORTS, Asked, parse
 from ebpfsentinel.domains.firewall.building import build
-from ebpfsentinel.domains.firewall.conditions import conditions_of, matches
+from ebpfsentinel.domains.firewall.conditions import matches, point_of
 from ebpfsentinel.domains.firewall.describe import DEFAULT_RULE, verdict
 from ebpfsentinel.domains.firewall.settings import Policy
 from ebpfsentinel.model.kernel import DRY, META, KernelError
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import msgspec
 
     from ebpfsentinel.domains.firewall.engine import FirewallEngine
+    from ebpfsentinel.domains.firewall.ranking import CheckedRule
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.kernel import Kernel
 
@@ -33,7 +32,7 @@ _SHOWN = ("id", "origin", "priority", "action", "packets", "bytes", "last_hit_ns
 _UNTOLD = "Asked, not sent: it is in no counter and raised no event."
 
 
-def explain(asked: Asked, engine: FirewallEngine, kernel: Kernel) -> dict[str, Any]:
+def explain(asked: Asked, engine: FirewallEngine, kernel: Kernel, now_ns: int) -> dict[str, Any]:
     """The body of an answer; the engine's counters are as they were polled last.
 
     Raises:
@@ -48,6 +47,9 @@ def explain(asked: Asked, engine: FirewallEngine, kernel: Kernel) -> dict[str, A
     views = {view.id: view for view in engine.items("rules")}
     ids = [each.rule.id for each in rules]
     behind = rules[ids.index(decided) + 1 :] if decided in ids else ()
+    boot_s = (now_ns - engine.surroundings().boot_offset_ns) // 1_000_000_000
+    point = point_of(asked, kernel.interface_slots(), boot_s)
+    following = [_brief(each) for each in behind if matches(each, point)][:_FOLLOWING]
     return {
         "packet": asked.text(),
         "bytes": len(frame),
@@ -55,7 +57,7 @@ def explain(asked: Asked, engine: FirewallEngine, kernel: Kernel) -> dict[str, A
         "mode": settings.mode.value,
         "rule": _shown(views[decided]) if decided in views else {"id": decided},
         "stage": _stage(asked, kernel),
-        "would_follow": list(_following(asked, behind))[:_FOLLOWING]
+        "would_follow": following
         + ([_default(settings.default_policy)] if decided != DEFAULT_RULE else []),
         "note": _UNTOLD,
     }
@@ -73,15 +75,8 @@ def _shown(view: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(view, name) for name in _SHOWN}
 
 
-def _following(asked: Asked, rules: Any) -> Iterator[dict[str, Any]]:
-    """The next rules that match; ``if`` says what must hold for that, where it cannot be told."""
-    for each in rules:
-        if not each.rule.enabled:
-            continue
-        possible, unsure = matches(conditions_of(each.rule), asked)
-        if possible:
-            found = {"id": each.rule.id, "action": each.rule.action.value, "origin": each.origin}
-            yield found | ({"if": unsure} if unsure else {})
+def _brief(found: CheckedRule) -> dict[str, Any]:
+    return {"id": found.rule.id, "action": found.rule.action.value, "origin": found.origin}
 
 
 def _default(policy: Policy) -> dict[str, Any]:

@@ -10,9 +10,11 @@ the box are looked at first: a corner that no earlier rule has settles it. What 
 out exactly, by cutting the earlier boxes out of it until nothing is left, with a budget. Where the
 budget ends, the rule is *undecided*, and said to be.
 
-What is not understood of a rule (an opaque condition) never helps it to cover, except a rule that
-has the very same. A rule that lapses by itself covers nothing. So every claim is true; a shadowed
-rule may be missed where conditions are opaque, or where only what no packet can be is uncovered.
+A rule with several ranges in a field is several boxes. An opaque condition (a schedule, a field of
+very many ranges) never helps it to cover, except a rule that has the very same. A rule that lapses
+by itself covers nothing, and one that follows DNS or namespaces neither covers nor is covered. So
+every claim is true; a shadowed rule may be missed where conditions are opaque, or where only what
+no packet can be is uncovered.
 """
 
 from __future__ import annotations
@@ -30,14 +32,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebpfsentinel.domains.firewall.conditions import Conditions
+    from ebpfsentinel.domains.firewall.conditions import Box, Conditions, Opaque
     from ebpfsentinel.domains.firewall.ranking import CheckedRule
+    from ebpfsentinel.domains.firewall.settings import FirewallSettings
 
 _STRIPE = 128
 _CORNERS = 12
 _PER_RULE, _IN_ALL = 20_000, 300_000  # boxes cut
 _FEW_SETS = 256
-Box = tuple[tuple[int, int], ...]
+_BOXES, _BOXES_OF_ONE = 20_000, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +61,25 @@ class Shadows:
 
 def find_shadows(rules: Sequence[Conditions]) -> Shadows:
     """The shadowed among rules that are in force, in the order in which they are tried."""
-    covers: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
-    undecided: set[int] = set()
     budget = [_IN_ALL]
-    for family in (4, 6):
-        members = [at for at, rule in enumerate(rules) if family in rule.families]
-        if members:
-            boxes = _Boxes([rules[at] for at in members], family, budget)
-            found, open_ones = boxes.search()
-            covers[family] = {members[at]: {members[i] for i in by} for at, by in found.items()}
-            undecided |= {members[at] for at in open_ones}
-    shadowed = []
+    by_family = {family: _Boxes(rules, family, budget).search() for family in (4, 6)}
+    shadowed, undecided = [], []
     for at, rule in enumerate(rules):
-        if all(at in covers[family] for family in rule.families):
-            by = sorted(set().union(*(covers[family][at] for family in rule.families)))
+        found = [by_family[family].get(at) for family in rule.asks]
+        if rule.changes or not found or None in found:
+            continue
+        by = sorted(set().union(*(each or set() for each in found)))
+        if -1 in by:
+            undecided.append(rule.id)
+        else:
             shadowed.append(Shadowed(rule.id, tuple(rules[i].id for i in by)))
-            undecided.discard(at)
-    return Shadows(tuple(shadowed), tuple(rules[at].id for at in sorted(undecided)))
+    return Shadows(tuple(shadowed), tuple(undecided))
 
 
-def shadows_of(rules: Sequence[CheckedRule]) -> dict[str, Any]:
+def shadows_of(settings: FirewallSettings, rules: Sequence[CheckedRule]) -> dict[str, Any]:
     """The body of an answer: what is shadowed among the rules in force."""
     used = [each for each in rules if each.rule.enabled]
-    found = find_shadows([conditions_of(each.rule) for each in used])
+    found = find_shadows([conditions_of(each, settings.aliases) for each in used])
     about = {each.rule.id: each for each in used}
     rows = [
         {
@@ -95,40 +94,70 @@ def shadows_of(rules: Sequence[CheckedRule]) -> dict[str, Any]:
 
 
 class _Boxes:
-    """The rules of one family as boxes of ranks; ``low`` and ``behind`` are ``(n, dimensions)``."""
+    """The rules of one family as boxes of ranks: ``low`` and ``behind`` are ``(n, dimensions)``.
+
+    ``owner`` is the rule that a box is of; the boxes stand in the rules' order.
+    """
 
     def __init__(self, rules: Sequence[Conditions], family: int, budget: list[int]) -> None:
-        boxes = [rule.box(family) for rule in rules]
+        most = min(max(_BOXES // max(len(rules), 1), 1), _BOXES_OF_ONE)
+        boxes: list[Box] = []
+        owners: list[int] = []
+        opaque: list[Opaque] = []
+        for at, rule in enumerate(rules):
+            if family in rule.asks:
+                own, further = rule.boxes(family, most)
+                boxes += own
+                owners += [at] * len(own)
+                opaque += [further] * len(own)
         columns = [_ranked([box[at] for box in boxes]) for at in range(len(DIMENSIONS))]
+        self.owner = np.array(owners, np.intp)
         self.low = np.stack([low for low, _ in columns], axis=1)
         self.behind = np.stack([behind for _, behind in columns], axis=1)
-        self.covering = np.array([not rule.lapses for rule in rules])
-        self._set, self._within = _subsets([rule.opaque for rule in rules])
+        steady = [not (rule.lapses or rule.changes) for rule in rules]
+        self.covering = np.array([steady[at] for at in owners], np.bool_)
+        self._set, self._within = _subsets(opaque)
         self._budget = budget
 
-    def search(self) -> tuple[dict[int, set[int]], set[int]]:
-        """Covered rules with what covers them, and those undecided."""
+    def search(self) -> dict[int, set[int]]:
+        """Rules of which every box is covered, with the rules that cover them.
+
+        -1 among these: of some box it was not worth the time to find out.
+        """
         found: dict[int, set[int]] = {}
-        undecided: set[int] = set()
         for first in range(0, len(self.low), _STRIPE):
             stripe = np.arange(first, min(first + _STRIPE, len(self.low)))
             single, overlaps = self._compare(stripe)
             for row, at in enumerate(stripe.tolist()):
                 if single[row].any():
-                    found[at] = {int(single[row].argmax())}
+                    found[at] = {int(self.owner[single[row].argmax()])}
                     continue
-                others = [i for i in np.flatnonzero(overlaps[row]).tolist() if i not in found]
+                others = [
+                    i
+                    for i in np.flatnonzero(overlaps[row]).tolist()
+                    if i not in found or -1 in found[i]
+                ]
                 union = self._union(at, np.array(others, np.intp))
                 if union is None:
-                    undecided.add(at)
+                    found[at] = {-1}
                 elif union:
-                    found[at] = union
-        return found, undecided
+                    found[at] = {int(self.owner[i]) for i in union}
+        return self._whole(found)
+
+    def _whole(self, found: dict[int, set[int]]) -> dict[int, set[int]]:
+        """From boxes to rules."""
+        rules: dict[int, set[int]] = {}
+        open_ones = {int(self.owner[at]) for at in range(len(self.low)) if at not in found}
+        for at, by in found.items():
+            owner = int(self.owner[at])
+            if owner not in open_ones:
+                rules.setdefault(owner, set()).update(by)
+        return rules
 
     def _compare(self, stripe: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Which earlier rule covers, and which overlaps, each rule of the stripe: ``(s, n)``."""
         count = int(stripe[-1]) + 1
-        earlier = np.arange(count)[None, :] < stripe[:, None]
+        earlier = self.owner[:count][None, :] < self.owner[stripe][:, None]
         earlier &= self.covering[None, :count]
         earlier &= self._within[self._set[:count][None, :], self._set[stripe][:, None]]
         covers, overlaps = earlier.copy(), earlier
@@ -190,13 +219,13 @@ def _ranked(ranges: Sequence[tuple[int, int]]) -> tuple[NDArray[np.int32], NDArr
 
 
 def _subsets(
-    sets: Sequence[frozenset[tuple[str, str]]],
+    sets: Sequence[Opaque],
 ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """A number for each distinct set, and which lies within which: ``(distinct, distinct)``.
 
     Of very many, only the empty one and equal ones are seen to.
     """
-    numbers: dict[frozenset[tuple[str, str]], int] = {frozenset(): 0}
+    numbers: dict[Opaque, int] = {frozenset(): 0}
     which = np.array([numbers.setdefault(each, len(numbers)) for each in sets], np.intp)
     within = np.eye(len(numbers), dtype=np.bool_)
     within[0] = True

@@ -101,11 +101,8 @@ def _explained(body: Mapping[str, Any], desk: Desk) -> Iterator[str]:
         yield f"Rule:    {rule['origin']}, priority {rule['priority']}, {_hits(rule)}"
     if body["would_follow"]:
         yield "Without it would decide, in this order:"
-        rows = [
-            [each["id"], each["action"], each["origin"], "; ".join(each.get("if", []))]
-            for each in body["would_follow"]
-        ]
-        yield desk.table(["RULE", "ACTION", "ORIGIN", "IF"], rows)
+        rows = [[each["id"], each["action"], each["origin"]] for each in body["would_follow"]]
+        yield desk.table(["RULE", "ACTION", "ORIGIN"], rows)
     yield body["note"]
 
 

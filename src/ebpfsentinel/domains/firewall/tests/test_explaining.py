@@ -1,6 +1,7 @@
 """``why`` and ``would``: the answer of the loaded programs, the rules behind it, and no trace."""
 
 import random
+import time
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.asking import parse
 from ebpfsentinel.domains.firewall.building import build
-from ebpfsentinel.domains.firewall.conditions import conditions_of, matches
+from ebpfsentinel.domains.firewall.conditions import matches, point_of
 from ebpfsentinel.domains.firewall.explaining import asked_of, explain
 from ebpfsentinel.domains.firewall.settings import FirewallRule
 from ebpfsentinel.domains.firewall.tests.judge import Judge
@@ -20,6 +21,7 @@ from ebpfsentinel.model.settings import SettingsError
 
 def rule(number, **written):
     priority, action = written.pop("priority", number), written.pop("action", "deny")
+    written = {name: value for name, value in written.items() if value is not None}
     tree = {"id": f"r{number}", "priority": priority, "action": action, **written}
     return msgspec.convert(tree, FirewallRule)
 
@@ -33,7 +35,7 @@ def judge():
 
 
 def ask(judge, line):
-    return explain(parse(line), judge.engine, judge.kernel)
+    return explain(parse(line), judge.engine, judge.kernel, time.time_ns())
 
 
 @pytest.mark.parametrize(("mode", "word"), [("block", "deny"), ("alert", "would_deny")])
@@ -87,6 +89,11 @@ def test_the_conditions_of_rules_agree_with_the_programs(judge):
             dst_port=some(22, "20-30") if ports else None,
             src_port=some("0-100") if ports else None,
             vlan_id=some(0, 7),
+            flags=some("S/SA", "A", "/S") if protocol == "tcp" else None,
+            icmp_type=some(0, 8) if protocol == "icmp" else None,
+            dscp_match=some(46),
+            fragment=some("none", "first", "later", "any"),
+            src_mac=some("02:00:00:00:00:01", "02:00:00:00:00:05"),
             action=pick.choice(["allow", "deny", "log"]),
         )
 
@@ -105,9 +112,13 @@ def test_the_conditions_of_rules_agree_with_the_programs(judge):
             ]
             line = f"{protocol} {sides[0]}{ports[0]} -> {sides[1]}{ports[1]}"
             line += pick.choice(["", " vlan 7"]) + (" fragment later" if later else "")
-            asked = parse(line)
-            matching = [each.id for each in rules if matches(conditions_of(each), asked)[0]]
-            found = explain(asked, judge.engine, judge.kernel)
+            line += pick.choice(["", "", " fragment first"]) if not later else ""
+            line += pick.choice(["", " dscp 46"])
+            line += pick.choice([" ack", " syn ack"]) if protocol == "tcp" and not later else ""
+            point = point_of(parse(line), {}, 0)
+            in_force = judge.engine.in_force()[1]
+            matching = [each.rule.id for each in in_force if matches(each, point)]
+            found = ask(judge, line)
             told = [found["rule"]["id"], *(each["id"] for each in found["would_follow"])]
             assert [name for name in told if name != "default-policy"] == matching[: len(told)]
 
