@@ -100,6 +100,26 @@ def parse_network(place: str, text: str) -> ipaddress.IPv4Network | ipaddress.IP
         raise SettingsError(place, str(error), remedy) from None
 
 
+_IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:/(\d{1,2}))?", re.ASCII)
+
+
+def parse_span(place: str, text: str) -> tuple[int, tuple[int, int]]:
+    """As :func:`parse_network`: the version, and the first and last address as integers.
+
+    What IPv4 looks like is read here, ten times as fast; all else, and every fault, by ipaddress.
+    """
+    if found := _IPV4.fullmatch(text):
+        parts = found.groups()
+        octets = [int(part) for part in parts[:4]]
+        free = (1 << 32 - min(int(parts[4] or 32), 32)) - 1
+        low = octets[0] << 24 | octets[1] << 16 | octets[2] << 8 | octets[3]
+        plain = max(octets) < 256 and all(str(o) == p for o, p in zip(octets, parts, strict=False))
+        if plain and not low & free and int(parts[4] or 32) <= 32:
+            return 4, (low, low | free)
+    network = parse_network(place, text)
+    return network.version, (int(network.network_address), int(network.broadcast_address))
+
+
 def parse_ports(place: str, value: int | str | dict[str, int]) -> tuple[int, int]:
     """``80``, ``"80"``, ``"80-443"`` or ``{start: 80, end: 443}`` to an inclusive range."""
     remedy = "Write a port 0-65535, a range such as '80-443', or {start: 80, end: 443}."

@@ -32,7 +32,6 @@ NOTHING, TCP_FLAGS = 0x10000, 0x20000
 
 _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
-_BYTES = np.arange(0, 64, 8, dtype=np.uint64)
 _TOP = (1 << 64) - 1
 _EDGES = (0.0, 0.06, 0.15)
 """Shares of the borders that may lie below the buckets, and as many above."""
@@ -110,16 +109,16 @@ class _Pool:
 
     def __init__(self, bank: NDArray[Any], *, wide: bool) -> None:
         self.bank, self.wide = bank, wide
-        self._used = {"intervals": 0, "leaves": 0, "base": 0}
+        self.used = {"intervals": 0, "leaves": 0, "base": 0}
 
     def take(self, name: str, count: int) -> slice:
         """The next ``count`` elements of an array."""
-        start, room = self._used[name], len(self.bank[name])
+        start, room = self.used[name], len(self.bank[name])
         if start + count > room:
             raise TooManyIntervalsError(
                 f"addresses and ports differ in too many places: {room} {name} are all there is"
             )
-        self._used[name] = start + count
+        self.used[name] = start + count
         return slice(start, start + count)
 
 
@@ -140,42 +139,60 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     bank["rules"]["rule_id"][: len(rules)] = [number for _, number in ranked]
     spans = np.frombuffer(b"".join([rule.spans for rule in rules]), _SPAN)
     counts = [len(rule.spans) // _SPAN.itemsize for rule in rules]
-    everyone = np.arange(len(rules))
-    ranks = np.repeat(everyone, counts)
+    ranks = np.repeat(np.arange(len(rules)), counts)
     asked = np.bincount(spans["field"], minlength=len(FwField)).tolist()
     others = [name for name in FwField if name not in _COMMON and asked[name]]
     borders = {}
     for name in (*_COMMON, *others):
         mine = np.flatnonzero(spans["field"] == name)
-        careless = np.setdiff1d(everyone, ranks[mine])
-        borders[name] = _field(pool, name, spans[mine], ranks[mine], careless)
+        careless = np.ones(len(rules), bool)
+        careless[ranks[mine]] = False
+        borders[name] = _field(pool, name, spans[mine], ranks[mine], np.flatnonzero(careless))
     others.sort(key=lambda name: -borders[name] * asked[name])
     bank["asked"][: len(others)] = others
     bank["asked_count"] = len(others)
     narrow = max(_ADDRESSES, key=lambda name: asked[name])
-    many = _list_few(bank, narrow, borders[narrow])
+    many = _list_few(pool, narrow, borders[narrow])
     only_bitmaps = np.count_nonzero(records["asks"] & MORE)
     bank["narrow_field"] = narrow
     bank["sparse"] = 4 * many <= borders[narrow] and 4 * only_bitmaps <= len(rules)
     return value
 
 
-def _list_few(bank: NDArray[Any], narrow: int, count: int) -> int:
+def _list_few(pool: _Pool, narrow: int, count: int) -> int:
     """List the rules of ``count`` intervals from their bitmaps; returns how many have many."""
-    first = int(bank["index"][narrow]["first"])
-    intervals = bank["intervals"][first : first + count]
-    leaves = bank["leaves"]["words"]
+    first = int(pool.bank["index"][narrow]["first"])
+    intervals = pool.bank["intervals"][first : first + count]
+    leaves = pool.bank["leaves"]["words"][: pool.used["leaves"]]
     size = np.bitwise_count(leaves).sum(axis=1)[intervals["leaf"]].sum(axis=1)
-    few = bank["few"][first : first + count]
+    few = pool.bank["few"][first : first + count]
     few["count"] = np.where(size <= FEW, size, MANY)
     listed = np.flatnonzero(size <= FEW)
-    which, leaf = np.nonzero(intervals["some"][listed, None] >> _BYTES & np.uint64(0xFF))
-    words = leaves[intervals["leaf"][listed[which], leaf]]
-    row, bit = np.nonzero(np.unpackbits(words.view(np.uint8), axis=1, bitorder="little"))
-    owner = which[row]
+    some = intervals["some"][listed].view(np.uint8).reshape(-1, _LEAVES)
+    at, word = np.nonzero(np.unpackbits(some, axis=1, bitorder="little"))
+    words = leaves[intervals["leaf"][listed[at], word // _LEAF_WORDS], word % _LEAF_WORDS]
+    owner, rule = _set_bits(listed[at], word * 64, words)
     nth = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    few["rule"][listed[owner], nth] = leaf[row] * _LEAF_RULES + bit
+    few["rule"][owner, nth] = rule
     return int(count - len(listed))
+
+
+def _set_bits(
+    owners: NDArray[np.int64], base: NDArray[np.int64], words: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Owner, and base plus number, of each bit that is set in the words; in order."""
+    found = []
+    while len(words):
+        lowest = words & (~words + np.uint64(1))
+        found.append((owners, base + np.log2(lowest.astype(np.float64)).astype(np.int64)))
+        words = words ^ lowest
+        left = np.flatnonzero(words)
+        owners, base, words = owners[left], base[left], words[left]
+    if not found:
+        return owners, base
+    owner, number = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((number, owner))
+    return owner[order], number[order]
 
 
 def _field(

@@ -149,9 +149,8 @@ class FirewallEngine:
     def _numbered(self, rules: Sequence[CheckedRule]) -> dict[str, int]:
         """Rules keep their number; new ones get one that no event on its way can carry."""
         known, names = self._set.numbers, self._set.names
-        fresh = iter([n for n in range(1, _NUMBERS) if n not in names])
-        used = {known[found.rule.id] for found in rules if found.rule.id in known}
-        reused = iter([n for n in sorted(names) if n and n not in used])
+        fresh = (n for n in range(1, _NUMBERS) if n not in names)
+        reused = self._reusable(rules)
         numbers: dict[str, int] = {}
         for found in rules:
             number = known.get(found.rule.id) or next(fresh, 0) or next(reused, 0)
@@ -159,6 +158,12 @@ class FirewallEngine:
                 raise SettingsError("firewall.rules", f"more than {_NUMBERS - 1} rules")
             numbers[found.rule.id] = number
         return numbers
+
+    def _reusable(self, rules: Sequence[CheckedRule]) -> Iterator[int]:
+        """Numbers of rules that are gone; asked for only when there are no others."""
+        known = self._set.numbers
+        used = {known[found.rule.id] for found in rules if found.rule.id in known}
+        yield from (n for n in sorted(self._set.names) if n and n not in used)
 
     def commit(self, plan: Plan) -> None:
         """From now on ``plan`` is in force."""
@@ -295,7 +300,7 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     drop = settings.default_policy is Policy.DROP
     head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
     head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
-    asked = {name for bank in places.values() for rule, _ in bank for name in rule.asks}
+    asked = set().union(*(rule.asks for bank in places.values() for rule, _ in bank))
     head["asks_macs"] = any(name in asked for name in _MAC_FIELDS)
     head["sample_every"] = settings.sample_every
     head["asks_time"] = FwField.FW_TIME in asked

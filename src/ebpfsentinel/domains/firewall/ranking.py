@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ebpfsentinel.domains.firewall.compile import TCP_FLAGS, RankedRule
 from ebpfsentinel.domains.firewall.events import FwField, FwFragment, PacketAction
-from ebpfsentinel.domains.firewall.groups import Group, Groups, joined, spans, without
+from ebpfsentinel.domains.firewall.groups import Group, Groups, joined, without
 from ebpfsentinel.domains.firewall.schedules import next_day_ns, spans_of
 from ebpfsentinel.domains.firewall.settings import (
     FirewallRule,
@@ -23,8 +23,8 @@ from ebpfsentinel.model.settings import (
     check_rule_id,
     nearest,
     parse_moment,
-    parse_network,
     parse_ports,
+    parse_span,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +72,10 @@ class CheckedRule:
         """4, 6 or both."""
         return tuple(self.ranked)
 
+    def is_of(self, rule: FirewallRule, origin: str) -> bool:
+        """Was it understood from such a rule?"""
+        return self.origin == origin and (self.rule is rule or self.rule == rule)
+
     @property
     def scope(self) -> str:
         """``global``, an interface, or ``namespace:`` and its name."""
@@ -93,7 +97,7 @@ class Checker:
             for name, schedule in settings.schedules.items()
         }
         self.until_ns = next_day_ns(now_s, around.utc_offset_s) if self._schedules else None
-        self._checked: dict[int, CheckedRule] = {}
+        self._checked: dict[str, CheckedRule] = {}
 
     def fits(self, settings: FirewallSettings, around: Surroundings) -> bool:
         """Would a new checker understand rules as this one does?"""
@@ -117,18 +121,18 @@ class Checker:
         Raises:
             SettingsError: the first fault.
         """
-        checked: dict[int, CheckedRule] = {}
-        seen: dict[str, str] = {}
+        checked: dict[str, CheckedRule] = {}
+        places: dict[str, str] = {}
         for rule, place, origin in rules:
-            if rule.id in seen:
+            if rule.id in checked:
                 raise SettingsError(
-                    f"{place}.id", f"{rule.id!r} is the id of {seen[rule.id]} too", "Rename one."
+                    f"{place}.id", f"{rule.id!r} is the id of {places[rule.id]} too", "Rename one."
                 )
-            seen[rule.id] = place
-            known = self._checked.get(id(rule))
-            if known is None or known.rule is not rule or known.origin != origin:
+            places[rule.id] = place
+            known = self._checked.get(rule.id)
+            if known is None or not known.is_of(rule, origin):
                 known = self.check(rule, place, origin)
-            checked[id(rule)] = known
+            checked[rule.id] = known
         self._checked = checked
         return sorted(checked.values(), key=_priority)
 
@@ -225,8 +229,9 @@ class Checker:
                 raise SettingsError(place, "negates no address", "Add one, or leave negate out.")
             return None
         if text is not None:
-            network = parse_network(f"{place}_ip", text)
-            found = {family: spans([network], family) for family in _BITS}
+            version, span = parse_span(f"{place}_ip", text)
+            found: dict[int, Ranges] = {4: (), 6: ()}
+            found[version] = (span,)
         else:
             group = self._group(f"{place}_alias", str(alias))
             if group.ports:

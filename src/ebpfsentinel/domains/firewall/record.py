@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from itertools import chain
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ebpfsentinel.domains.firewall.events import FW_RULE, FwField
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 PROTOCOL, PORTS, TRAITS, SRC_MAC, DST_MAC, TIME, MORE = 1, 2, 4, 8, 16, 32, 64
 """``FW_ASKS_...`` of ``firewall.h``."""
 
-_TRAITS = {
+_TRAITS: dict[int, tuple[int, int]] = {
     FwField.FW_PROTOCOL: (0, 8),
     FwField.FW_DETAIL: (8, 18),
     FwField.FW_SERVICE: (26, 8),
@@ -26,11 +25,16 @@ _TRAITS = {
     FwField.FW_INTERFACE: (58, 6),
 }
 """Place and width in bits, ``FW_..._AT``."""
-_ADDRESSES = {FwField.FW_SRC_ADDR: 0, FwField.FW_DST_ADDR: 1}
-_PORTS = {FwField.FW_SRC_PORT: "src_port", FwField.FW_DST_PORT: "dst_port"}
-_MACS = {FwField.FW_SRC_MAC: (0, SRC_MAC), FwField.FW_DST_MAC: (1, DST_MAC)}
+_ADDRESSES: dict[int, int] = {FwField.FW_SRC_ADDR: 0, FwField.FW_DST_ADDR: 1}
+_PORTS: dict[int, int] = {FwField.FW_SRC_PORT: 0, FwField.FW_DST_PORT: 2}
+_MACS: dict[int, tuple[int, int]] = {
+    FwField.FW_SRC_MAC: (0, SRC_MAC),
+    FwField.FW_DST_MAC: (1, DST_MAC),
+}
 _ENUMERABLE = 256
 _HALF = (1 << 64) - 1
+_PACKED = struct.Struct("<4xBx2xBB4H6xQQ8Q2QQ")
+assert _PACKED.size == FW_RULE.itemsize  # noqa: S101 (the header has changed: change this too)
 
 
 def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
@@ -51,58 +55,76 @@ def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
     return (values[0] & ~free, full & ~free) if count == 1 << free.bit_count() else None
 
 
+class _Record:
+    """The fields of a ``struct fw_rule`` while conditions are put into them."""
+
+    __slots__ = ("address", "asks", "expires_s", "mac", "mask", "ports", "protocol", "traits")
+
+    def __init__(self) -> None:
+        self.asks = self.protocol = self.traits = self.mask = self.expires_s = 0
+        self.ports = [0, 0xFFFF, 0, 0xFFFF]
+        self.address = [0] * 8
+        self.mac = [0, 0]
+
+
 def record_of(action: int, asks: Mapping[int, Ranges]) -> bytes:
     """A ``struct fw_rule`` but for its number; ``FW_ASKS_MORE`` where it cannot say it all."""
-    record = np.zeros(1, FW_RULE)
-    row = record[0]
-    row["action"] = action
-    row["src_ports"] = row["dst_ports"] = 0xFFFF
-    if not all(_put(row, FwField(name), ranges) for name, ranges in asks.items()):
-        row["asks"] |= MORE
-    return record.tobytes()
+    record = _Record()
+    for name, ranges in asks.items():
+        if not _put(record, name, ranges):
+            record.asks |= MORE
+    return _PACKED.pack(
+        action,
+        record.asks,
+        record.protocol,
+        *record.ports,
+        record.traits,
+        record.mask,
+        *record.address,
+        *record.mac,
+        record.expires_s,
+    )
 
 
-def _put(row: Any, name: FwField, ranges: Ranges) -> bool:
+def _put(record: _Record, name: int, ranges: Ranges) -> bool:
     """One condition; False: the record cannot hold it."""
+    low, high = ranges[0]
     if name in _PORTS:
-        return _put_ports(row, _PORTS[name], ranges)
-    if name in _ADDRESSES:
-        return _put_address(row["address"][_ADDRESSES[name]], ranges)
+        at = _PORTS[name]
+        record.asks |= PORTS
+        record.ports[at : at + 2] = low, high - low
+        return len(ranges) == 1
     if name in _MACS:
         end, bit = _MACS[name]
-        row["asks"] |= bit
-        row["mac"][end] = ranges[0][0]
+        record.asks |= bit
+        record.mac[end] = low
         return True
     if name == FwField.FW_TIME:
-        row["asks"] |= TIME
-        row["expires_s"] = ranges[0][1] + 1
-        return len(ranges) == 1 and ranges[0][0] == 0
-    if name == FwField.FW_PROTOCOL:
-        row["asks"] |= PROTOCOL
-        row["protocol"] = ranges[0][0]
-    else:
-        row["asks"] |= TRAITS
-    at, bits = _TRAITS[name]
-    found = ternary(ranges, bits)
+        record.asks |= TIME
+        record.expires_s = high + 1
+        return len(ranges) == 1 and not low
+    if name in _ADDRESSES:
+        return _put_address(record, 4 * _ADDRESSES[name], ranges)
+    return _put_trait(record, name, ranges)
+
+
+def _put_address(record: _Record, at: int, ranges: Ranges) -> bool:
+    found = ternary(ranges, 128)
     if found:
-        row["traits"] |= np.uint64(found[0] << at)
-        row["traits_mask"] |= np.uint64(found[1] << at)
+        value, mask = found
+        record.address[at : at + 4] = value >> 64, mask >> 64, value & _HALF, mask & _HALF
     return bool(found)
 
 
-def _put_ports(row: Any, name: str, ranges: Ranges) -> bool:
-    row["asks"] |= PORTS
-    if len(ranges) != 1:
-        return False
-    low, high = ranges[0]
-    row[name], row[f"{name}s"] = low, high - low
-    return True
-
-
-def _put_address(address: Any, ranges: Ranges) -> bool:
-    found = ternary(ranges, 128)
-    if not found:
-        return False
-    for name, value in zip(("", "_mask"), found, strict=True):
-        address[f"high{name}"], address[f"low{name}"] = value >> 64, value & _HALF
-    return True
+def _put_trait(record: _Record, name: int, ranges: Ranges) -> bool:
+    at, bits = _TRAITS[name]
+    if name == FwField.FW_PROTOCOL:
+        record.asks |= PROTOCOL
+        record.protocol = ranges[0][0]
+    else:
+        record.asks |= TRAITS
+    found = ternary(ranges, bits)
+    if found:
+        record.traits |= found[0] << at
+        record.mask |= found[1] << at
+    return bool(found)

@@ -32,11 +32,17 @@ class Usage:
 
     def recall(self, memo: Mapping[str, Any]) -> None:
         """What the last run knew."""
-        self._uses = {str(name): Use(*map(int, pair)) for name, pair in memo.items()}
+        last, since = memo.get("last_ns", {}), memo.get("since_ns", {})
+        self._uses = {
+            str(name): Use(int(last.get(name, 0)), int(since.get(name, 0))) for name in since
+        }
 
-    def memo(self) -> dict[str, list[int]]:
-        """For :meth:`recall`."""
-        return {name: [use.last_ns, use.since_ns] for name, use in self._uses.items()}
+    def memo(self) -> dict[str, dict[str, int]]:
+        """For :meth:`recall`; two flat maps, since thousands of pairs wake the collector."""
+        return {
+            "last_ns": {name: use.last_ns for name, use in self._uses.items() if use.last_ns},
+            "since_ns": {name: use.since_ns for name, use in self._uses.items()},
+        }
 
     def keep(self, names: Iterable[str]) -> None:
         """These rules are in force: others are forgotten."""

@@ -67,7 +67,7 @@ def test_last_hits_outlive_a_restart_and_a_rule_that_went_is_forgotten():
     assert views["a"].last_hit_ns == START + 5
     assert again.usage.of("a").since_ns == START + 10
     assert again.usage.of("c").since_ns == START + 100
-    assert set(again.usage.memo()) == {"a", "c"}
+    assert set(again.usage.memo()["since_ns"]) == {"a", "c"}
 
 
 def test_what_changes_is_written_down_at_most_once_a_minute():
