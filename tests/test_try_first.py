@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import sys
 from collections import Counter
 from pathlib import Path
@@ -92,3 +93,25 @@ def test_a_plan_shows_what_a_reload_would_do_to_packets_seen(lab, tmp_path):
     text = lab.run(lab.guarded, str(AGENT), "firewall", "plan", str(then)).stdout
     assert f"dst_port: {PORT} -> {PORT + 1}" in text
     assert agent.rule("no-udp")["dst_port"] == str(PORT)
+
+
+def test_a_replay_takes_the_running_agents_rules_and_leaves_it_alone(lab, agent, tmp_path):
+    body = {"id": "late", "priority": 5, "action": "deny", "protocol": "udp", "dst_port": PORT}
+    agent.cli("firewall", "add", "--json", json.dumps(body))
+    lab.arrivals(PORT, count=2)
+    udp = struct.pack(">HHHH", 9, PORT, 8, 0)
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28, 1, 0, 64, 17, 0) + bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    frame = bytes(12) + b"\x08\x00" + ip + udp
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    record = struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+    path = tmp_path / "f.pcap"
+    path.write_bytes(head + record * 5000)
+    before = agent.rule("late")["packets"]
+    found = agent.cli("firewall", "replay", str(path))
+    assert found["in_force"]["from"] == "the running agent"
+    rows = [(row["rule"], row["verdict"], row["frames"]) for row in found["in_force"]["rules"]]
+    assert rows == [("late", "deny", 5000)]
+    assert agent.rule("late")["packets"] == before == 2
+    (alert,) = agent.alerts("late")
+    assert alert["count"] == 2
+    assert lab.arrivals(PORT, count=1) == 0

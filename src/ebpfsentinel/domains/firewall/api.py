@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.access import Running
 
 _ALERT_ID = re.compile(r"\d{10,}-\S+-\d+")
+_UNSAID = (
+    "Of TCP flags, ICMP type and DSCP an alert says nothing: a SYN or an echo request is taken."
+)
 _Packet = Annotated[
     str,
     Parameter(
@@ -125,6 +128,7 @@ def _why(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:
             raise NotFoundException(f"there is no alert {asked!r}, or none any more")
         then: dict[str, Any] = {"id": alert.id, "rule_id": alert.rule_id, "action": alert.action}
         then |= {"timestamp_ns": alert.timestamp_ns, "count": alert.count}
-        return {"alert": then} | explain(asked_of(alert), engine, running.kernel, time.time_ns())
+        body = explain(asked_of(alert), engine, running.kernel, time.time_ns())
+        return {"alert": then} | body | {"note": f"{body['note']} {_UNSAID}"}
 
     return why

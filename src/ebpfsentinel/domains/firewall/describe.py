@@ -15,7 +15,7 @@ IPV6, VLAN, LATER, PORTS, MALFORMED = 0x01, 0x02, 0x20, 0x40, 0x80
 FRAGMENT = 0x10
 DEFAULT_RULE = "default-policy"
 UNJUDGED = "not judged"
-_ACTIONS = {
+_ACTIONS: dict[int, str] = {
     PacketAction.ACTION_PASS: "allow",
     PacketAction.ACTION_DROP: "deny",
     PacketAction.ACTION_LOG: "log",
@@ -25,7 +25,7 @@ _ACTIONS = {
 
 def verdict(action: int) -> str:
     """``allow``, ``deny``, ``log`` or ``reject``."""
-    return _ACTIONS.get(PacketAction(action), str(action))
+    return _ACTIONS.get(action, f"action {action}")
 
 
 def endpoints(frame: bytes, meta: Any) -> dict[str, Any]:

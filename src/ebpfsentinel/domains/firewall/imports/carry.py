@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6"}
 _MOST_PARTS = 256
 _STEP = 10
-_RECENT = 64
+_RECENT, _ENOUGH = 64, 64
 _REJECTS = "reject" in {each.value for each in RuleAction}
 _ICMP_TYPES = "icmp_type" in FirewallRule.__struct_fields__
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
@@ -41,6 +42,14 @@ class Carried:
     left_out: list[dict[str, Any]] = field(default_factory=list)
     degraded: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    named: Counter[str] = field(default_factory=Counter)
+
+    def name(self, text: str) -> str:
+        """An id that no rule has yet: a number behind '_' for all but the first of a line."""
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", text)[:200]
+        self.named[stem] += 1
+        count = self.named[stem]
+        return stem if count == 1 else f"{stem}_{count}"
 
     def body(self) -> dict[str, Any]:
         """For JSON."""
@@ -121,10 +130,7 @@ def _chain(foreign: Foreign, chain: ForeignChain, carried: Carried) -> list[tupl
 
 def _write(flat: Flat, part: dict[str, Any], carried: Carried) -> str:
     action = {"accept": "log" if flat.rule.logs else "allow", "drop": "deny"}.get(flat.action)
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{flat.chain}-{flat.rule.line}")[:200]
-    taken = {rule["id"] for rule in carried.rules[-_MOST_PARTS * 4 :]}
-    numbered = (f"{stem}-{number}" for number in itertools.count(2))
-    name = next(each for each in itertools.chain([stem], numbered) if each not in taken)
+    name = carried.name(f"{flat.chain}-{flat.rule.line}")
     rule = {
         "id": name,
         "priority": (len(carried.rules) + 1) * _STEP,
@@ -207,7 +213,7 @@ def _of_family(networks: tuple[Network, ...] | None, family: int) -> list[str | 
 def _policy_rules(chain: ForeignChain, carried: Carried) -> None:
     """A policy for one family only, where the others' is to accept."""
     for family in sorted(chain.families):
-        name = f"{re.sub(r'[^A-Za-z0-9_-]+', '-', chain.name)}-policy-ipv{family}"
+        name = carried.name(f"{chain.name}-policy-ipv{family}")
         priority = (len(carried.rules) + 1) * _STEP
         carried.rules.append(
             {"id": name, "priority": priority, "action": "deny", "src_ip": _EVERYTHING[family]}
@@ -222,6 +228,8 @@ def _tell_changes(order: Sequence[tuple[Flat, list[str]]], carried: Carried) -> 
         if ids or row is None or _goes_on(flat):
             continue
         for later, names in order[at + 1 :]:
+            if len(row["changes"]) >= _ENOUGH:
+                break
             if names and later.action != flat.action and flat.wants.both(later.wants):
                 row["changes"] += [name for name in names if name not in row["changes"]]
         policy = "drop" if carried.default_policy == "drop" else "accept"

@@ -12,10 +12,11 @@ from ebpfsentinel.domains.firewall.building import build
 from ebpfsentinel.domains.firewall.conditions import matches, point_of
 from ebpfsentinel.domains.firewall.explaining import asked_of, explain
 from ebpfsentinel.domains.firewall.settings import FirewallRule
+from ebpfsentinel.domains.firewall.tests import packets
 from ebpfsentinel.domains.firewall.tests.judge import Judge
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.alert import Alert, Severity
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import DRY, Frames, KernelError
 from ebpfsentinel.model.settings import SettingsError
 
 
@@ -147,3 +148,34 @@ def test_an_alert_is_about_its_packet():
     assert asked_of(made).text() == "udp [fd00::1]:5 -> [fd00::2]:6 vlan 7 on eth0"
     with pytest.raises(SettingsError, match="is about no packet"):
         asked_of(alert())
+
+
+def test_a_question_is_answered_as_the_packet_would_fare(judge):
+    pick = random.Random(3)
+    whole = [
+        packets.tcp4(dport=22),
+        packets.tcp4(dport=23, tags=(packets.Dot1Q(vlan=7),)),
+        packets.udp6(dport=53),
+        packets.ether(packets.ARP()),
+        packets.ether(packets.IPv6() / packets.ICMPv6ND_NS()),
+        packets.ether(packets.IPv6() / packets.IPv6ExtHdrHopByHop() / packets.TCP(dport=22)),
+        packets.ether(packets.IP(frag=7, proto=6) / packets.Raw(b"x" * 30)),
+    ]
+    frames = [frame[:cut] for frame in whole for cut in range(14, len(frame) + 1)]
+    for frame in whole * 40:
+        noisy = bytearray(frame)
+        noisy[pick.randrange(12, len(noisy))] = pick.randrange(256)
+        frames.append(bytes(noisy))
+    for policy in ("pass", "drop"):
+        judge.rules(
+            rule(1, dst_port=22), rule(2, vlan_id=7), rule(3, protocol="udp", action="log"),
+            policy=policy,
+        )  # fmt: skip
+        many = Frames.of(frames)
+        asked, sent = (judge.kernel.run_many(name, many) for name in (DRY, "xdp_root"))
+        assert not asked.refused.any()
+        assert (asked.retval == 2).all()
+        assert ((asked.meta["action"] == 1) == (sent.retval == 1)).all()
+        passed = sent.retval == 2
+        assert (asked.meta["rule_id"][passed] == sent.meta["rule_id"][passed]).all()
+        assert 50 < passed.sum() < len(frames) - 50
