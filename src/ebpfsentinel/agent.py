@@ -19,6 +19,7 @@ from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.changes import Changes, is_enabled
 from ebpfsentinel.config import load
 from ebpfsentinel.flow import DROPPED, Flow
+from ebpfsentinel.guardian import Guardian
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.machine import Machine
@@ -84,6 +85,7 @@ class Agent:
         sinks = (LogSink(), self.alerts)
         self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
         self._machine = Machine(self.kernel)
+        self._guardian = Guardian(self.kernel)
         self._changes = Changes(
             self.domains, self.engines, self.kernel, self.store, self._surroundings
         )
@@ -113,6 +115,7 @@ class Agent:
         loading = asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
         planning = asyncio.to_thread(self._changes.prepare, self.settings)
         _, plans = await asyncio.gather(loading, planning)
+        self._guardian.refresh(self.settings)
         self._changes.put(self.settings, plans)
 
     async def start(self) -> None:
@@ -201,6 +204,7 @@ class Agent:
             ticks += 1
             self._follow_clock()
             self._follow_time()
+            self._keep_owner_in()
             for name in self.domains:
                 self.refresh(name)
             await self.flow.tick()
@@ -210,6 +214,12 @@ class Agent:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
                 self.kernel.measure(on=False)
+
+    def _keep_owner_in(self) -> None:
+        try:
+            self._guardian.refresh(self.settings)
+        except KernelError as error:
+            logger.warning("the never-block floor is as it was: %s", error)
 
     def _follow_clock(self) -> None:
         """The wall clock was set: plan anew, so that engines place boot times right again."""
@@ -275,12 +285,14 @@ class Agent:
 
     async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
+        self._keep_owner_in()
         taken = self._changes.add(domain, collection, item)
         key = self._changes.key_of(domain, collection, taken)
         self._audit_change(domain, key, actor, after=taken)
 
     async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
+        self._keep_owner_in()
         gone = self._changes.remove(domain, collection, key)
         self._audit_change(domain, key, actor, before=gone)
 
@@ -345,6 +357,7 @@ class Agent:
         new, old = loaded.settings, before.settings
         self.kernel.load(self._enabled(new))
         try:
+            self._guardian.refresh(new)
             self.kernel.reserve(self.interfaces())
             self._changes.apply(new, list(self.domains))
             self.kernel.attach(self.interfaces())

@@ -54,6 +54,9 @@ async def _run(config: Path | None, flags: dict[str, Any]) -> int:
         loop.add_signal_handler(number, ended.set)
     preparing = asyncio.create_task(agent.prepare())
     await asyncio.sleep(0)  # the verifier is at work while we import
+    if preparing.done():  # refused at once, such as by another agent: say that first
+        await agent.stop()
+        await preparing
     from ebpfsentinel.api.serve import Listeners  # noqa: PLC0415
 
     reloads = asyncio.create_task(_follow(agent, ended))

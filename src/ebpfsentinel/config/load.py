@@ -25,7 +25,7 @@ from ebpfsentinel.config.masking import secrets
 from ebpfsentinel.config.read import MAX_BYTES, read, value
 from ebpfsentinel.config.sections import RESERVED_SECTIONS, CoreSettings, LogLevel
 from ebpfsentinel.config.shape import bare, convert, fields_of, inner, join, notes
-from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.model.settings import SettingsError, parse_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -271,6 +271,8 @@ def _with_source(error: SettingsError, sources: Mapping[str, str]) -> SettingsEr
 def _check_agent(settings: CoreSettings) -> None:
     agent = settings.agent
     _check_log_filter(agent.log_filter)
+    for index, text in enumerate(agent.never_block.addresses):
+        parse_network(f"agent.never_block.addresses[{index}]", text)
     seen: dict[int, str] = {}
     for name in ("http_port", "grpc_port", "metrics_port"):
         port = getattr(agent, name)

@@ -77,6 +77,25 @@ class ApiRateLimit(Section):
     exempt_loopback: Annotated[bool, Meta(description="Never limit loopback.")] = True
 
 
+class NeverBlock(Section):
+    """The floor under all rules: packets that nothing here may drop."""
+
+    enabled: Annotated[bool, Meta(description="Spare them.")] = True
+    addresses: Annotated[
+        list[str],
+        Meta(max_length=1024, description="Networks (CIDR) whose packets are never dropped."),
+    ] = field(default_factory=list)
+    ports: Annotated[
+        Annotated[list[Annotated[int, Meta(ge=1, le=65535)]], Meta(max_length=64)] | None,
+        Meta(
+            description="TCP ports that are always reached. Unset: the API's, at its address.",
+        ),
+    ] = None
+    sessions: Annotated[
+        bool, Meta(description="Spare TCP connections to sshd and the API that are established.")
+    ] = True
+
+
 class Agent(Section):
     """Where the agent works, listens, logs and keeps its state."""
 
@@ -128,6 +147,9 @@ class Agent(Section):
     xdp_mode: Annotated[
         XdpMode, Meta(description="Where XDP runs; auto tries native, generic, then TC.")
     ] = XdpMode.AUTO
+    never_block: Annotated[
+        NeverBlock, Meta(description="What no rule can shut out: see docs/owner-safety.md.")
+    ] = field(default_factory=NeverBlock)
     swagger_ui: Annotated[
         bool, Meta(description="Serve the API docs at /swagger-ui/; they need no network.")
     ] = True

@@ -3,6 +3,7 @@
  * The roots of the chains: one program per hook and interface parses the packet once and calls
  * the first domain; the rest of the way is in packet.h. With an empty chain everything passes.
  */
+#include "floor.h"
 #include "parse.h"
 #include "record.h"
 
@@ -45,6 +46,7 @@ static __always_inline int enter(struct xdp_md *ctx, bool dry)
 	packet->bytes = frame_bytes(ctx);
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	look_up_interface(packet);
+	look_up_floor(packet, false);
 	bpf_tail_call(ctx, &xdp_chain, 0);
 	return xdp_pass(ctx, packet);
 }
@@ -81,6 +83,7 @@ int tc_root(struct __sk_buff *ctx)
 	packet->bytes = ctx->len;
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	look_up_interface(packet);
+	look_up_floor(packet, true);
 	bpf_tail_call(ctx, &tc_chain, 0);
 	return TC_NEXT;
 }

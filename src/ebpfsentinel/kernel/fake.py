@@ -30,6 +30,7 @@ import numpy as np
 from ebpfsentinel.kernel.apply import switch
 from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
+from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.model.domain import Domain, Program
+    from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Frames, Kernel
 
 _DISPATCH = "dispatch"
@@ -111,6 +113,7 @@ class FakeKernel:
         act: programs that :meth:`run` can run: frame to return code.
         meta: what programs leave in front of a frame: frame to the bytes of a packet_meta.
         enabled: names of the domains loaded last.
+        floor: what :meth:`protect` was given last; lapses: what :meth:`lapse` was.
     """
 
     def __init__(
@@ -126,6 +129,9 @@ class FakeKernel:
         self.act: dict[str, Callable[[bytes], int]] = {}
         self.meta: dict[str, Callable[[bytes], bytes]] = {}
         self.enabled: tuple[str, ...] = ()
+        self.floor: Floor | None = None
+        self.lapses: tuple[int, tuple[str, ...]] = (0, ())
+        self._head = np.zeros(1, HEAD)
         self._keep, self._cpus = on_exit is OnExit.KEEP, cpus
         self._how = "native" if xdp_mode is XdpMode.AUTO else str(xdp_mode)
         self._refused = refused or {}
@@ -287,6 +293,17 @@ class FakeKernel:
                     switch(action, self._maps[action.map], self._maps[action.head_map])
                 case Kill():
                     self._kill(action)
+
+    def protect(self, floor: Floor) -> None:
+        """See the contract."""
+        self.floor = floor
+        self.apply(floor_actions(floor, self._head))
+
+    def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
+        """See the contract."""
+        self.lapses = (at_ns, tuple(domains))
+        self._head["lapse_ns"] = at_ns
+        self.apply([head_action(self._head)])
 
     def _kill(self, action: Kill) -> None:
         if self.processes is not None:
@@ -468,7 +485,10 @@ class FakeKernel:
         return [
             InterfaceCounters(
                 name,
-                {key: int(totals[slot][key]) for key in ("passed", "dropped", "would_drop")},
+                {
+                    key: int(totals[slot][key])
+                    for key in ("passed", "dropped", "would_drop", "spared")
+                },
                 int(totals[slot]["bytes"]),
             )
             for name, slot in self._slots.items()

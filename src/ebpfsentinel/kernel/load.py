@@ -22,6 +22,8 @@ import numpy as np
 from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
 from ebpfsentinel.kernel.apply import apply_actions
+from ebpfsentinel.kernel.claim import Claims
+from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import RINGBUF
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Domain, Program
+    from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Answers, Frames
 
 _HERE = Path(__file__).parent
@@ -85,6 +88,9 @@ class LinuxKernel:
         self._places: dict[str, hooks.Place] = {}
         self._slots: dict[str, int] = {}
         self._stats_fd = -1
+        self._claims = Claims()
+        self._head = np.zeros(1, HEAD)
+        self._loopback = False
         self._fragments = True
 
     def load(self, domains: Sequence[Domain]) -> None:
@@ -172,6 +178,10 @@ class LinuxKernel:
             self._slots.setdefault(name, len(self._slots) + 1)
         if len(self._slots) >= _INTERFACE_SLOTS:
             raise KernelError(f"{len(self._slots)} interfaces: {_INTERFACE_SLOTS - 1} is the most")
+        present = present_interfaces()
+        for name in interfaces:
+            if name in present:
+                self._claims.take(name, present[name])
 
     def attach(self, interfaces: Sequence[str]) -> None:
         """See the contract. An interface that is not there (yet) is no error: call again."""
@@ -186,7 +196,14 @@ class LinuxKernel:
             for name in wanted:
                 if name in present:
                     self._attach_interface(name, present[name])
+        self._claims.keep(
+            {present[name] for name in interfaces if name in present} | self._indices()
+        )
         self._write_interfaces()
+        self._write_loopback()
+
+    def _indices(self) -> set[int]:
+        return {place.ifindex for place in self._places.values()}
 
     def _attach_interface(self, name: str, ifindex: int) -> None:
         links = self._root / "links" if self._keep else None
@@ -262,6 +279,7 @@ class LinuxKernel:
         for place in self._places.values():
             hooks.leave(place, keep=self._keep)
         self._places.clear()
+        self._claims.keep(set())
         _destroy(list(self._tracing.values()))
         self._tracing.clear()
         for ring in self._rings.values():
@@ -275,6 +293,33 @@ class LinuxKernel:
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
         apply_actions(actions, self._maps)
+
+    def protect(self, floor: Floor) -> None:
+        """See the contract."""
+        self._loopback = floor.loopback
+        self._head["loopback"] = LOOPBACK * (floor.loopback and LOOPBACK in self._indices())
+        self.apply(floor_actions(floor, self._head))
+
+    def _write_loopback(self) -> None:
+        """Lo was attached to, or left."""
+        loopback = LOOPBACK * (self._loopback and LOOPBACK in self._indices())
+        if self._head["loopback"][0] != loopback:
+            self._head["loopback"] = loopback
+            self.apply([head_action(self._head)])
+
+    def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
+        """See the contract."""
+        for kind in _CHAINED:
+            own = {
+                p.fd
+                for d in domains
+                if d in self._objects
+                for p in self._objects[d].programs.values()
+            }
+            places = [place for place, p in enumerate(self._chain(kind)) if p.fd in own]
+            self._head[f"lapse_{kind}"] = sum(1 << place for place in places)
+        self._head["lapse_ns"] = at_ns
+        self.apply([head_action(self._head)])
 
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """See the contract."""
@@ -427,7 +472,7 @@ class LinuxKernel:
         for asked, slot in self._slots.items():
             row = totals[slot]
             name = self._places[asked].name if asked in self._places else asked
-            packets = {key: int(row[key]) for key in ("passed", "dropped", "would_drop")}
+            packets = {key: int(row[key]) for key in ("passed", "dropped", "would_drop", "spared")}
             found.append(InterfaceCounters(name, packets, int(row["bytes"])))
         return found
 

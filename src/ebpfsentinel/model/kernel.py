@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Domain
+    from ebpfsentinel.model.floor import Floor
 
 
 class KernelError(Exception):
@@ -210,6 +211,15 @@ class Kernel(Protocol):
 
     def apply(self, actions: Sequence[Action]) -> None:
         """Carry out the actions in order."""
+
+    def protect(self, floor: Floor) -> None:
+        """Put the never-block floor in force."""
+
+    def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
+        """From ``at_ns`` (boot clock) on, the programs of these domains drop nothing; 0: never.
+
+        It happens in the kernel, whether an agent is alive or not.
+        """
 
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keys ``(n,)`` and values ``(n,)``; of a per-CPU map, values are ``(n, cpus)``."""

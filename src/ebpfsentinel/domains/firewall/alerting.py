@@ -58,9 +58,11 @@ def address(words: NDArray[Any], ipv6: bool) -> str:
 
 
 def verdict(action: int, would: bool) -> str:
-    """``deny``, ``would_deny`` or ``log``."""
+    """``deny``, ``would_deny``, ``spared`` (the never-block floor) or ``log``."""
     if action == PacketAction.ACTION_LOG:
         return "log"
+    if action == PacketAction.ACTION_SPARED:
+        return "spared"
     return "would_deny" if would else "deny"
 
 

@@ -70,7 +70,7 @@ FW_SCRATCH = _record(
 )
 
 PACKET = _record(
-    80,
+    84,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -97,8 +97,10 @@ PACKET = _record(
         ("inner_vlan_id", "<u2", 68),
         ("icmp", "<u2", 70),
         ("dry", "|u1", 72),
-        ("pad", ("|u1", (3,)), 73),
+        ("spared", "|u1", 73),
+        ("pad", ("|u1", (2,)), 74),
         ("until_sample", "<u4", 76),
+        ("spared_slots", "<u4", 80),
     ),
 )
 
@@ -118,12 +120,13 @@ INTERFACES = _record(
 )
 
 INTERFACE_COUNT = _record(
-    32,
+    40,
     (
         ("passed", "<u8", 0),
         ("dropped", "<u8", 8),
         ("would_drop", "<u8", 16),
         ("bytes", "<u8", 24),
+        ("spared", "<u8", 32),
     ),
 )
 
@@ -292,6 +295,7 @@ class PacketAction(enum.IntEnum):
     ACTION_DROP = 1
     ACTION_LOG = 2
     ACTION_REJECT = 3
+    ACTION_SPARED = 8
 
 
 class PacketEvents(Batch):

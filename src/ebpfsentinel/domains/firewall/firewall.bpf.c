@@ -146,8 +146,14 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		packet->flags |= PACKET_WOULD;
 	if (packet->dry)
 		return false;
+	if (packet->action == ACTION_LOG || head->mode != FW_MODE_BLOCK) {
+		report(packet);
+		return false;
+	}
+	if (packet_spared(packet))
+		packet->action = ACTION_SPARED;
 	report(packet);
-	return packet->action != ACTION_LOG && head->mode == FW_MODE_BLOCK;
+	return true;
 }
 
 SEC("xdp")
@@ -158,7 +164,7 @@ int xdp_firewall(struct xdp_md *ctx)
 	if (!packet)
 		return XDP_PASS;
 	if (judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false))
-		return xdp_drop(packet);
+		return xdp_drop(ctx, packet);
 	return xdp_next(ctx, packet);
 }
 
@@ -172,7 +178,7 @@ int tc_firewall(struct __sk_buff *ctx)
 		return TC_NEXT;
 	if (!packet->by_xdp &&
 	    judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, true))
-		return tc_drop(packet);
+		return tc_drop(ctx, packet);
 	return tc_next(ctx, packet);
 }
 

@@ -49,7 +49,13 @@
 #define PACKET_PORTS 0x40
 #define PACKET_MALFORMED 0x80 /* a header is cut short or nested too deeply */
 
-enum packet_action { ACTION_PASS, ACTION_DROP, ACTION_LOG, ACTION_REJECT };
+enum packet_action {
+	ACTION_PASS,
+	ACTION_DROP,
+	ACTION_LOG,
+	ACTION_REJECT,
+	ACTION_SPARED = 8, /* to be dropped, but it stands on the never-block floor */
+};
 
 /* Addresses are words in host order, the most significant first; IPv4 is the first word. */
 struct packet {
@@ -77,9 +83,11 @@ struct packet {
 	__u16 cpu;           /* 1 + the CPU it is steered to at the end of the chain; 0: none */
 	__u16 inner_vlan_id; /* of a second tag; 0: none */
 	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
-	__u8 dry; /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
-	__u8 pad[3];
+	__u8 dry;    /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
+	__u8 spared; /* a drop was called off, and counted */
+	__u8 pad[2];
 	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
+	__u32 spared_slots; /* bit s: what stands at place s of the chain cannot drop it */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
@@ -128,12 +136,13 @@ struct interfaces {
 	struct interface by_ifindex[INTERFACES];
 };
 
-/* Frames by final verdict, per interface slot. would_drop is part of passed. */
+/* Frames by final verdict, per interface slot. would_drop and spared are part of passed. */
 struct interface_count {
 	__u64 passed;
 	__u64 dropped;
 	__u64 would_drop;
 	__u64 bytes;
+	__u64 spared;
 };
 
 /* A value that the compiler and the verifier know nothing of. */
@@ -235,10 +244,24 @@ static __always_inline int xdp_pass(struct xdp_md *ctx, const struct packet *pac
 	return XDP_PASS;
 }
 
-static __always_inline int xdp_drop(const struct packet *packet)
+/* Must a drop by the program at this place of the chain be called off? */
+static __always_inline bool packet_spared(const struct packet *packet)
 {
-	packet_count(packet, true);
-	return XDP_DROP;
+	return packet->spared_slots >> (packet->slot & 31) & 1;
+}
+
+/* A drop was called off: counted once a packet, however many domains would have dropped it. */
+static __always_inline void packet_count_spared(struct packet *packet)
+{
+	__u32 slot = packet->interface;
+	struct interface_count *count;
+
+	if (packet->dry || packet->spared)
+		return;
+	packet->spared = 1;
+	count = bpf_map_lookup_elem(&interface_count, &slot);
+	if (count)
+		count->spared++;
 }
 
 /* Hand on to the next domain; at the end of the chain the packet passes. */
@@ -249,20 +272,36 @@ static __always_inline int xdp_next(struct xdp_md *ctx, struct packet *packet)
 	return xdp_pass(ctx, packet);
 }
 
+/* Drop the packet; but one that is spared goes on, whoever calls. */
+static __always_inline int xdp_drop(struct xdp_md *ctx, struct packet *packet)
+{
+	if (packet_spared(packet)) {
+		packet_count_spared(packet);
+		return xdp_next(ctx, packet);
+	}
+	packet_count(packet, true);
+	return XDP_DROP;
+}
+
 #define TC_NEXT (-1) /* TC_ACT_UNSPEC and TCX_NEXT: whatever else is attached decides */
 #define TC_SHOT 2
-
-static __always_inline int tc_drop(const struct packet *packet)
-{
-	packet_count(packet, true);
-	return TC_SHOT;
-}
 
 static __always_inline int tc_next(struct __sk_buff *ctx, struct packet *packet)
 {
 	packet->slot++;
 	bpf_tail_call(ctx, &tc_chain, packet->slot);
 	return TC_NEXT;
+}
+
+/* As xdp_drop. */
+static __always_inline int tc_drop(struct __sk_buff *ctx, struct packet *packet)
+{
+	if (packet_spared(packet)) {
+		packet_count_spared(packet);
+		return tc_next(ctx, packet);
+	}
+	packet_count(packet, true);
+	return TC_SHOT;
 }
 
 #endif

@@ -185,7 +185,7 @@ int contract_xdp(struct xdp_md *ctx)
 		record_submit(record);
 	}
 	if (packet->bytes > limit())
-		return xdp_drop(packet);
+		return xdp_drop(ctx, packet);
 	return xdp_next(ctx, packet);
 }
 
