@@ -209,7 +209,7 @@ def test_a_domain_that_is_switched_off_leaves_the_chain_and_comes_back(tmp_path:
     asyncio.run(agent.reload("test"))
     assert "xdp_firewall" not in attached(agent)
     write(tmp_path, firewall={"enabled": True, "rules": [RULE]})
-    assert asyncio.run(agent.reload("test"))["firewall"] == "ok"
+    assert asyncio.run(agent.reload("test"))[0]["firewall"] == "ok"
     assert "xdp_firewall" in attached(agent)
     assert ids(agent) == {"no-udp"}
     asyncio.run(agent.stop())

@@ -6,6 +6,7 @@ What it does with events is :mod:`ebpfsentinel.flow`; how it changes, :mod:`ebpf
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -13,11 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import ebpfsentinel
 from ebpfsentinel.alerts import Fold
 from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.changes import Changes, is_enabled
-from ebpfsentinel.config import load
+from ebpfsentinel.config import convert, load
+from ebpfsentinel.config.load import digest, restored
 from ebpfsentinel.flow import DROPPED, Flow
 from ebpfsentinel.guardian import Guardian
 from ebpfsentinel.kernel import clock, interfaces
@@ -25,15 +29,15 @@ from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Metric, Surroundings, Tools
 from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.refusal import DuplicateItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.rules import Cel
 from ebpfsentinel.sinks import LiveFeed, LogSink, configure
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
+from ebpfsentinel.unconfirmed import Change, Undo, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import msgspec
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ebpfsentinel.config import CoreSettings, Loaded
     from ebpfsentinel.model.domain import Domain, Engine
@@ -76,6 +80,8 @@ class Agent:
         agent = self.settings.agent
         self.kernel: Kernel = kernel or LinuxKernel(agent.on_exit, agent.xdp_mode)
         self.store = _open_store(self.settings)
+        self.waiting = Waiting(self.store, self.kernel)
+        self._undo_at_start()
         tools = Tools(rules=Cel())
         self.engines: dict[str, Engine] = {
             name: domain.engine(tools) for name, domain in self.domains.items()
@@ -89,6 +95,7 @@ class Agent:
         self._changes = Changes(
             self.domains, self.engines, self.kernel, self.store, self._surroundings
         )
+        self._before_file: tuple[str, Loaded | None] = ("", None)
         self._reloads = {"success": 0, "failure": 0}
         self._woken = asyncio.Event()
 
@@ -99,6 +106,30 @@ class Agent:
 
     def _load(self) -> Loaded:
         return load(self._config, os.environ, self._flags, list(self.domains.values()))
+
+    def _undo_at_start(self) -> None:
+        """What nobody confirmed before the last agent ended does not come back."""
+        for change in self.waiting.undo_in_store():
+            self._audit_undone(change, "the agent ended before it was confirmed")
+        kept = self.waiting.kept()
+        if kept is None:
+            return
+        if kept.digest != digest(self._config):
+            self.waiting.let_go()
+            return
+        why = (
+            f"{self._config} was put in force, not confirmed, and undone: what was in force before "
+            "holds until the file changes or `config reload` is called"
+        )
+        self.loaded = restored(kept.settings, list(self.domains.values()), why)
+
+    def _audit_undone(self, change: Change, why: str) -> None:
+        logger.warning("change %s is undone, %s: %s", change.id, why, change.summary)
+        detail = f"{change.id}: {change.summary}; {why}"
+        component = change.undo.domain or "config"
+        self._audit(
+            component, "change_undone", change.actor, rule_id=change.undo.key, detail=detail
+        )
 
     # Starting and ending
 
@@ -117,6 +148,7 @@ class Agent:
         _, plans = await asyncio.gather(loading, planning)
         self._guardian.refresh(self.settings)
         self._changes.put(self.settings, plans)
+        self.kernel.lapse(0, [])
 
     async def start(self) -> None:
         """Attach and seed; afterwards :attr:`ready`.
@@ -174,6 +206,8 @@ class Agent:
         """Take in what is still in the rings, then leave the kernel and the store."""
         self.ready, self.not_ready_reason = False, "stopping"
         await self.flow.step()
+        for change in reversed(self.waiting.all()):
+            self._undo(change, "the agent ends")
         self.alerts.close()
         self.kernel.detach()
         self.store.close()
@@ -205,6 +239,8 @@ class Agent:
             self._follow_clock()
             self._follow_time()
             self._keep_owner_in()
+            for change in self.waiting.due():
+                self._undo(change, "nobody confirmed it")
             for name in self.domains:
                 self.refresh(name)
             await self.flow.tick()
@@ -283,18 +319,86 @@ class Agent:
             host for d in self._enabled(settings) for host in d.hosts(getattr(settings, d.name))
         ]
 
-    async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
+    async def add(
+        self, domain: str, collection: str, item: msgspec.Struct, actor: str, confirm: int = 0
+    ) -> Change | None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
-        self._keep_owner_in()
-        taken = self._changes.add(domain, collection, item)
-        key = self._changes.key_of(domain, collection, taken)
+        key = self._changes.key_of(domain, collection, item)
+        undo = Undo(domain=domain, collection=collection, key=key)
+        change = self._begin(actor, confirm, f"{key} added", [domain], undo)
+        with self._made(change):
+            taken = self._changes.add(domain, collection, item)
         self._audit_change(domain, key, actor, after=taken)
+        return await self._settled(change)
 
-    async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
+    async def remove(
+        self, domain: str, collection: str, key: str, actor: str, confirm: int = 0
+    ) -> Change | None:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
-        self._keep_owner_in()
-        gone = self._changes.remove(domain, collection, key)
+        before = self._changes.find(domain, collection, key)
+        undo = Undo(domain=domain, collection=collection, key=key, before=before)
+        change = self._begin(actor, confirm, f"{key} deleted", [domain], undo)
+        with self._made(change):
+            gone = self._changes.remove(domain, collection, key)
         self._audit_change(domain, key, actor, before=gone)
+        return await self._settled(change)
+
+    def _begin(
+        self, actor: str, confirm: int, summary: str, domains: Sequence[str], undo: Undo
+    ) -> Change | None:
+        self._keep_owner_in()
+        return self.waiting.begin(actor, confirm, summary, domains, undo) if confirm else None
+
+    @contextlib.contextmanager
+    def _made(self, change: Change | None) -> Iterator[None]:
+        """A change that fails need not be undone."""
+        try:
+            yield
+        except BaseException:
+            if change is not None:
+                self.waiting.forget(change)
+            raise
+
+    async def _settled(self, change: Change | None) -> Change | None:
+        """Connections that were waiting to be accepted are, before fresh ones count."""
+        if change is not None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.waiting.in_force(change)
+        return change
+
+    async def confirm(self, key: str, actor: str, connected_ns: int) -> Change:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        change = self.waiting.confirm(key, connected_ns)
+        component = change.undo.domain or "config"
+        detail = f"{change.id}: {change.summary}"
+        self._audit(component, "change_confirmed", actor, rule_id=change.undo.key, detail=detail)
+        return change
+
+    def _undo(self, change: Change, why: str) -> None:
+        """Put back what was; where that fails, the kernel stops dropping, and we try again."""
+        try:
+            self._put_back(change.undo)
+        except (SettingsError, KernelError) as error:
+            logger.error("change %s cannot be undone yet: %s", change.id, error)  # noqa: TRY400
+            return
+        self.waiting.forget(change)
+        self._audit_undone(change, why)
+
+    def _put_back(self, undo: Undo) -> None:
+        if undo.settings is not None:
+            why = "an unconfirmed configuration was undone"
+            before = restored(undo.settings, list(self.domains.values()), why)
+            self._put_in_force(self.loaded, before)
+            self.waiting.keep(undo)
+        elif undo.before is None:
+            with contextlib.suppress(UnknownItem):
+                self._changes.remove(undo.domain, undo.collection, undo.key)
+        else:
+            with contextlib.suppress(DuplicateItem):
+                item = self._changes.item_type(undo.domain, undo.collection)
+                gone = convert(msgspec.to_builtins(undo.before), item, "item")
+                self._changes.add(undo.domain, undo.collection, gone)
 
     def _audit_change(
         self,
@@ -332,24 +436,57 @@ class Agent:
             )
             self.store.audit.append([entry])
 
-    async def reload(self, actor: str) -> dict[str, str]:
-        """See :class:`ebpfsentinel.api.agent.Agent`."""
-        before = self.loaded
+    async def reload(
+        self, actor: str, confirm: int = 0, *, asked: bool = True
+    ) -> tuple[dict[str, str], Change | None]:
+        """See :class:`ebpfsentinel.api.agent.Agent`; not ``asked``: the file may have changed."""
+        found = digest(self._config)
+        if not asked and self._is_known(found):
+            return {}, None
+        before, change = self.loaded, None
         try:
+            self._check_nothing_waits()
             loaded = self._load()
             await self._machine.names.refresh(self._hosts(loaded.settings))
+            change = self._begin_reload(actor, confirm, found)
             report = self._put_in_force(before, loaded)
         except (SettingsError, KernelError) as error:
             self.loaded = before
+            if change is not None:
+                self.waiting.forget(change)
             self._reloads["failure"] += 1
             self._audit("config", "reload_refused", actor, detail=str(error))
             logger.warning("configuration refused, the old one stays in force: %s", error)
             raise
+        self.waiting.let_go()
+        if loaded.settings != before.settings:
+            self._before_file = (found, before)
         self._reloads["success"] += 1
         changed = ", ".join(name for name, result in report.items() if result != "unchanged")
         self._audit("config", "config_changed", actor, detail=changed or "unchanged")
         logger.info("configuration reloaded: %s", changed or "nothing changed")
-        return report
+        return report, await self._settled(change)
+
+    def _is_known(self, found: str) -> bool:
+        """Is the file the one that waits to be confirmed, or that was undone?"""
+        kept = self.waiting.kept()
+        known = {change.undo.digest for change in self.waiting.all()}
+        return bool(found) and (found in known or (kept is not None and found == kept.digest))
+
+    def _check_nothing_waits(self) -> None:
+        for change in self.waiting.all():
+            if change.undo.settings is not None:
+                problem = f"the configuration in force waits to be confirmed ({change.id})"
+                raise SettingsError(
+                    "config", problem, f"Run: ebpfsentinel-agent confirm {change.id}"
+                )
+
+    def _begin_reload(self, actor: str, confirm: int, found: str) -> Change | None:
+        """What is undone is what held before this file, also where it was followed already."""
+        followed, earlier = self._before_file
+        before = earlier if found and found == followed and earlier else self.loaded
+        undo = Undo(settings=msgspec.to_builtins(before.settings), digest=found)
+        return self._begin(actor, confirm, "configuration reloaded", list(self.domains), undo)
 
     def _put_in_force(self, before: Loaded, loaded: Loaded) -> dict[str, str]:
         """All sections or none; section to what became of it."""

@@ -257,6 +257,16 @@ class Changes:
         self._store.items.remove(name, collection, value)
         return gone
 
+    def find(self, name: str, collection: str, value: str) -> msgspec.Struct | None:
+        """The runtime item with this key."""
+        key = self._key(name, collection)
+        items = self._runtime[name].get(collection, [])
+        return next((found for found in items if getattr(found, key) == value), None)
+
+    def item_type(self, name: str, collection: str) -> type[msgspec.Struct]:
+        """What the items of a collection are."""
+        return next(c.item for c in self._domains[name].collections if c.name == collection)
+
     def key_of(self, name: str, collection: str, item: msgspec.Struct) -> str:
         """The value of the item's identifying field."""
         return str(getattr(item, self._key(name, collection)))

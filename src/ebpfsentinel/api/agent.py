@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Domain, Engine, Metric
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.store import Store
+    from ebpfsentinel.unconfirmed import Change, Waiting
 
 
 class AlertFeed(Protocol):
@@ -74,7 +75,20 @@ class Agent(Protocol):
     def alerts(self) -> AlertFeed:
         """The live alerts."""
 
-    async def add(self, domain: str, collection: str, item: msgspec.Struct, actor: str) -> None:
+    @property
+    def waiting(self) -> Waiting:
+        """Changes that wait to be confirmed."""
+
+    async def confirm(self, key: str, actor: str, connected_ns: int) -> Change:
+        """Keep a change for good; the connection was accepted at ``connected_ns`` (monotonic).
+
+        Raises:
+            UnknownChange, OldConnection: it is not confirmed.
+        """
+
+    async def add(
+        self, domain: str, collection: str, item: msgspec.Struct, actor: str, confirm: int = 0
+    ) -> Change | None:
         """Put ``item`` in force, store and audit it.
 
         Raises:
@@ -83,7 +97,9 @@ class Agent(Protocol):
             KernelError: the kernel does.
         """
 
-    async def remove(self, domain: str, collection: str, key: str, actor: str) -> None:
+    async def remove(
+        self, domain: str, collection: str, key: str, actor: str, confirm: int = 0
+    ) -> Change | None:
         """Take an item out of force, store and audit that.
 
         Raises:
@@ -92,7 +108,7 @@ class Agent(Protocol):
             KernelError: the kernel refuses.
         """
 
-    async def reload(self, actor: str) -> Mapping[str, str]:
+    async def reload(self, actor: str, confirm: int = 0) -> tuple[Mapping[str, str], Change | None]:
         """Read the configuration again; section to ``ok``, ``unchanged`` or a message.
 
         Raises:

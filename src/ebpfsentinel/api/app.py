@@ -9,6 +9,7 @@ from litestar.config.cors import CORSConfig
 
 from ebpfsentinel.api.alerts import alert_routes
 from ebpfsentinel.api.cards import card_routes
+from ebpfsentinel.api.changes import change_routes
 from ebpfsentinel.api.docs import docs_routes, openapi
 from ebpfsentinel.api.errors import handlers
 from ebpfsentinel.api.guard import LOCAL_ORIGIN, Guard, answer
@@ -45,6 +46,7 @@ def create_app(agent: Agent) -> Litestar:
             *health_routes(agent),
             *alert_routes(agent),
             *operation_routes(agent),
+            *change_routes(agent),
             *cards,
             *(docs_routes() if docs else ()),
         ],

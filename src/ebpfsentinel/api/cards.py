@@ -4,11 +4,12 @@ import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from litestar import Request, Router, delete, get, post
+from litestar import Request, Response, Router, delete, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
 from ebpfsentinel.api.agent import Agent
+from ebpfsentinel.api.changes import Confirm, waiting_answer
 from ebpfsentinel.api.errors import ErrorBody, Refusal
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
@@ -94,19 +95,23 @@ def _list(agent: Agent, card: Domain, collection: Collection, where: str) -> Any
 
 
 def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
-    async def add(data: Any) -> Any:
+    async def add(data: Any, confirm: Any = None) -> Any:
         key = str(getattr(data, collection.key))
         try:
-            await agent.add(card.name, collection.name, data, ACTOR)
+            change = await agent.add(card.name, collection.name, data, ACTOR, confirm or 0)
         except DuplicateItem:
             code = f"DUPLICATE_{_word(collection)}"
             taken = f"There is a {collection.singular} {key!r} already."
             message = f"{taken} Delete it, or choose another {collection.key}."
             raise Refusal(409, code, message) from None
-        return data
+        return waiting_answer(data, change, 201)
 
     body: Any = JSONBody[collection.item]  # type: ignore[misc, name-defined]
-    add.__annotations__ = {"data": body, "return": collection.item}
+    add.__annotations__ = {
+        "data": body,
+        "confirm": Confirm,
+        "return": Response[collection.item],  # type: ignore[name-defined]
+    }
     return post(
         where,
         tags=[card.name],
@@ -118,10 +123,10 @@ def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
 
 
 def _remove(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
-    async def remove(key: FromPath[str]) -> None:
+    async def remove(key: FromPath[str], confirm: Confirm = None) -> Response[None]:
         singular = collection.singular
         try:
-            await agent.remove(card.name, collection.name, key, ACTOR)
+            change = await agent.remove(card.name, collection.name, key, ACTOR, confirm or 0)
         except UnknownItem:
             raise Refusal(
                 404, f"{_word(collection)}_NOT_FOUND", f"There is no {singular} {key!r}."
@@ -129,6 +134,7 @@ def _remove(agent: Agent, card: Domain, collection: Collection, where: str) -> A
         except SystemItem as error:
             reason = str(error) or "It is not one that was added here; change the configuration."
             raise Refusal(403, "PERMISSION_DENIED", f"{singular} {key!r} stays. {reason}") from None
+        return waiting_answer(None, change, 204)
 
     return delete(
         f"{where}/{{key:str}}",

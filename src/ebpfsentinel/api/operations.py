@@ -9,6 +9,7 @@ from litestar.params import FromPath
 
 from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.cards import ACTOR
+from ebpfsentinel.api.changes import Confirm, waiting_answer
 from ebpfsentinel.api.errors import Refusal
 from ebpfsentinel.api.metrics import Exposition
 from ebpfsentinel.api.query import MOST, From, Limit, Offset, To, Word, instant, known_only
@@ -87,14 +88,15 @@ def _config(agent: Agent) -> Sequence[Any]:
         return masked(agent.settings)
 
     @post("/api/v1/config/reload", status_code=200, tags=["config"], summary="Read it again")
-    async def reload() -> Reloaded:
+    async def reload(confirm: Confirm = None) -> Response[Reloaded]:
         try:
-            sections = dict(await agent.reload(ACTOR))
+            found, change = await agent.reload(ACTOR, confirm or 0)
+            sections = dict(found)
         except SettingsError as error:
             raise Refusal(400, "INVALID_CONFIG", str(error)) from None
         changed = [name for name, result in sections.items() if result != "unchanged"]
         told = f"{', '.join(changed)} changed" if changed else "nothing changed"
-        return Reloaded("ok", told, sections)
+        return waiting_answer(Reloaded("ok", told, sections), change, 200)
 
     return [config, reload]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ebpfsentinel.api.app import create_app, create_metrics_app
 from ebpfsentinel.model.settings import SettingsError
@@ -26,6 +28,14 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Dated(H11Protocol):
+    """Tells the app when its connection was accepted (monotonic), as ``state["connected_ns"]``."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.app_state = {**self.app_state, "connected_ns": time.monotonic_ns()}
+        super().connection_made(transport)
 
 
 class Listeners:
@@ -86,7 +96,7 @@ def _config(app: Any) -> uvicorn.Config:
         lifespan="off",
         ws="websockets-sansio",
         ws_max_size=1 << 16,
-        http="h11",
+        http=_Dated,
         loop="asyncio",
         server_header=False,
         date_header=True,

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from ebpfsentinel.cli import tables
+from ebpfsentinel.cli.changes import CONFIRM
 from ebpfsentinel.cli.session import Session, path
 
 if TYPE_CHECKING:
@@ -103,10 +104,14 @@ def _add(card: Domain, collection: Collection) -> click.Command:
         callback=_json_text,
         help=f"The {singular} as JSON, @FILE, or - for stdin.",
     )
+    @CONFIRM
     @click.pass_obj
-    def add(session: Session, body: str) -> None:
-        made = session.call("POST", path(card.name, collection.name), body=body)
-        session.show(made, lambda item: f"{singular} {_key(item, collection)} added.")
+    def add(session: Session, body: str, confirm: int | None) -> None:
+        where = path(card.name, collection.name)
+        made, change = session.change("POST", where, confirm=confirm, body=body)
+        session.show_change(
+            made, change, confirm, lambda item: f"{singular} {_key(item, collection)} added."
+        )
 
     return add
 
@@ -136,10 +141,14 @@ def _delete(card: Domain, collection: Collection) -> click.Command:
 
     @click.command("delete", help=f"Delete a {singular} that was added here.")
     @click.argument("key")
+    @CONFIRM
     @click.pass_obj
-    def delete(session: Session, key: str) -> None:
-        body = session.call("DELETE", path(card.name, collection.name, key))
+    def delete(session: Session, key: str, confirm: int | None) -> None:
+        where = path(card.name, collection.name, key)
+        body, change = session.change("DELETE", where, confirm=confirm)
         done = {collection.key: key, "deleted": True} if body is None else body
-        session.show(done, lambda _: f"{singular} {tables.printable(key)} deleted.")
+        session.show_change(
+            done, change, confirm, lambda _: f"{singular} {tables.printable(key)} deleted."
+        )
 
     return delete

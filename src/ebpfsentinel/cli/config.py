@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfsentinel.cli import tables
+from ebpfsentinel.cli.changes import CONFIRM
 from ebpfsentinel.cli.session import Failure, Session, path
 
 if TYPE_CHECKING:
@@ -87,10 +88,12 @@ def _yaml(body: Any) -> str:
 
 
 @config.command("reload")
+@CONFIRM
 @click.pass_obj
-def reload(session: Session) -> None:
+def reload(session: Session, confirm: int | None) -> None:
     """Let the agent read its configuration again: all of it, or nothing changes."""
-    session.show(session.call("POST", path("config", "reload")), _reloaded)
+    body, change = session.change("POST", path("config", "reload"), confirm=confirm)
+    session.show_change(body, change, confirm, _reloaded)
 
 
 def _reloaded(body: dict[str, Any]) -> str:

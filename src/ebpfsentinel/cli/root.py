@@ -33,7 +33,9 @@ _VERBS = {
     "detach": "agent:detach",
     "alerts": "alerts:alerts",
     "audit": "audit:audit",
+    "changes": "changes:changes",
     "config": "config:config",
+    "confirm": "changes:confirm",
 }
 
 

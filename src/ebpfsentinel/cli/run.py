@@ -91,7 +91,7 @@ async def _follow(agent: Agent, ended: asyncio.Event) -> None:
             await asked.wait()
             asked.clear()
             try:
-                await agent.reload("file or SIGHUP")
+                await agent.reload("file or SIGHUP", asked=False)
             except (SettingsError, KernelError):
                 continue  # the agent has logged it; the old configuration stays in force
     finally:

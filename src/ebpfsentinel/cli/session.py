@@ -92,6 +92,24 @@ class Session:
             raise self._refused(answer)
         return self._body(answer)
 
+    def change(
+        self, method: str, path: str, *, confirm: int | None, body: str | None = None
+    ) -> tuple[Any, str]:
+        """As :meth:`call`, for a change; and the id to confirm it by, where it waits for that."""
+        answer = self.ask(method, path, query={"confirm": confirm}, body=body)
+        if answer.status_code >= 400:
+            raise self._refused(answer)
+        return self._body(answer), answer.headers.get("x-change-id", "")
+
+    def show_change(
+        self, body: Any, change: str, confirm: int | None, as_text: Callable[[Any], str]
+    ) -> None:
+        """Show a change, and how to keep it; ``body`` gets ``change_id``."""
+        found = body | {"change_id": change} if change and isinstance(body, dict) else body
+        hint = f"\nIt is undone in {confirm} s unless you say, over a new connection:\n"
+        hint += f"  ebpfsentinel-agent confirm {change}"
+        self.show(found, lambda one: as_text(one) + (hint if change else ""))
+
     def ask(
         self,
         method: str,

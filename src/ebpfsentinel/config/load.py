@@ -8,6 +8,7 @@ item of a list, and the value written as YAML or JSON.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import os
 import re
@@ -113,6 +114,23 @@ def load(
     _fill(settings)
     warnings += _not_in_force(tree, kind)
     return Loaded(settings, tuple(warnings), sources)
+
+
+def digest(path: Path | None) -> str:
+    """SHA-256 of a configuration file; empty where there is none."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else ""
+    except OSError:
+        return ""
+
+
+def restored(tree: Any, domains: Sequence[Domain], why: str) -> Loaded:
+    """Settings that were in force before, whole, with the reason as their warning.
+
+    Raises:
+        SettingsError: this version does not take them.
+    """
+    return Loaded(convert(tree, settings_type(tuple(domains))), (why,), {})
 
 
 def _file(path: Path | None, kind: mi.Type) -> tuple[dict[str, Any], dict[str, str]]:

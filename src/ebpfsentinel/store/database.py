@@ -56,6 +56,9 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (rule_id, component, version)
     );
     """,
+    """
+    CREATE TABLE changes (id TEXT PRIMARY KEY, body BLOB) WITHOUT ROWID;
+    """,
 )
 """Each brings the schema from its index to the next; ``migrations`` keeps when that was."""
 

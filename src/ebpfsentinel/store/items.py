@@ -63,3 +63,30 @@ class Memos:
         """
         rows = self._database.read("SELECT body FROM memos WHERE domain = ?", (domain,))
         return msgspec.json.decode(rows[0][0], type=dict[str, Any]) if rows else None
+
+
+class Unconfirmed:
+    """How to undo each change that waits to be confirmed, and a configuration that was put back."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, key: str, body: Any) -> bool:
+        """Keep ``body`` (JSON-able). False: it is not on disk yet."""
+        sql = "INSERT OR REPLACE INTO changes VALUES (?, ?)"
+        return self._database.write(Write("changes", ((sql, (key, msgspec.json.encode(body))),)))
+
+    def remove(self, key: str) -> bool:
+        """Forget one; one that is not there is no error. False: written later."""
+        return self._database.write(
+            Write("changes", (("DELETE FROM changes WHERE id = ?", (key,)),))
+        )
+
+    def query(self) -> dict[str, Any]:
+        """All, by key.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        rows = self._database.read("SELECT id, body FROM changes")
+        return {key: msgspec.json.decode(body) for key, body in rows}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ebpfsentinel.store.alerts import Alerts
 from ebpfsentinel.store.audit import Audit
 from ebpfsentinel.store.database import Database
-from ebpfsentinel.store.items import Items, Memos
+from ebpfsentinel.store.items import Items, Memos, Unconfirmed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,7 @@ class Store:
         self._database = Database(state_dir / FILE)
         self.items = Items(self._database)
         self.memos = Memos(self._database)
+        self.unconfirmed = Unconfirmed(self._database)
         self.alerts = Alerts(self._database, alerts)
         self.audit = Audit(self._database, audit, retention_days)
 

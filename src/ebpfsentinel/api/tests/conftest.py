@@ -152,7 +152,7 @@ class SmallAgent:
     def settings(self):
         return self.loaded.settings
 
-    async def add(self, domain, collection, item, actor):
+    async def add(self, domain, collection, item, actor, confirm=0):
         rules = self.engines[domain].rules
         if any(rule.id == item.id for rule in rules):
             raise DuplicateItem(item.id)
@@ -177,7 +177,7 @@ class SmallAgent:
             )
         )
 
-    async def remove(self, domain, collection, key, actor):
+    async def remove(self, domain, collection, key, actor, confirm=0):
         if key == "system":
             raise SystemItem
         rules = self.engines[domain].rules
@@ -187,10 +187,10 @@ class SmallAgent:
         rules.remove(found)
         self.store.items.remove(domain, collection, key)
 
-    async def reload(self, actor):
+    async def reload(self, actor, confirm=0):
         if isinstance(self.reload_answer, Exception):
             raise self.reload_answer
-        return self.reload_answer
+        return self.reload_answer, None
 
     def refresh(self, domain):
         self.refreshed += 1
