@@ -29,7 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.progrun import TRACE, Object, Trace, fd_of, prog_run, update
 from ebpfsentinel.domains.firewall import DOMAIN
-from ebpfsentinel.domains.firewall.settings import AntiLockout, FirewallRule, FirewallSettings
+from ebpfsentinel.domains.firewall.settings import (
+    AntiLockout,
+    FirewallRule,
+    FirewallSettings,
+    Protocol,
+)
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import possible_cpus
 from ebpfsentinel.model.domain import Surroundings, Tools
@@ -41,7 +46,8 @@ if TYPE_CHECKING:
 RUNS = 7
 HOT_REPEAT = 3000
 HOT_STEP = 9
-SIZES = (16, 256, 1024, 4096)
+SIZES = (16, 256, 1024, 4096, 16384)
+ALL_FIELDS = 4096
 BITS = {4: 32, 6: 128}
 XDP_FILTER = Path(f"/usr/lib/{platform.machine()}-linux-gnu/bpf/xdpfilt_dny_all.o")
 
@@ -78,6 +84,32 @@ def rules(family: int, count: int, action: str = "allow") -> list[FirewallRule]:
         )
         for number in range(count)
     ]
+
+
+def rich_rules(count: int) -> list[FirewallRule]:
+    """Random ranked rules that use every match field there is, each every fourth rule or so."""
+    pick = random.Random("rich")
+    found = []
+    for number, rule in enumerate(rules(4, count)):
+        rule.protocol = Protocol.TCP
+        fields = {
+            "flags": "S/SA",
+            "dscp_match": 0,
+            "fragment": "none",
+            "vlan_id": 0,
+            "inner_vlan_id": 0,
+            "src_mac": "00:00:00:00:00:01",
+            "dst_mac": "02:00:00:00:00:00",
+            "expires_at": "2100-01-01T00:00:00Z",
+        }
+        for name, value in fields.items():
+            if pick.random() < 0.25:
+                setattr(rule, name, value)
+        if number % 16 == 0:
+            rule.protocol, rule.src_port, rule.dst_port = Protocol.ICMP, None, None
+            rule.flags, rule.icmp_type = None, 8
+        found.append(rule)
+    return found
 
 
 def frame(family: int, src: int, dst: int, sport: int, dport: int) -> bytes:
@@ -180,9 +212,18 @@ def _rows(kernel: LinuxKernel, driver: Trace, peer: Object):
         figures["peer", family, 0] = measure(
             peer_program, frames, lambda: driver.run(peer_program, frags=False)
         )
+    rich = rich_rules(ALL_FIELDS)
+    frames = trace(4, rich)
+    install(kernel, rich)
+    driver.load(frames)
+    figures["rich", 4, ALL_FIELDS] = measure(root, frames, lambda: driver.run(root, frags=True))
     base = spread([driver.run(None, frags=True) for _ in range(RUNS)])
     for (who, family, size), found in figures.items():
-        what = f"firewall, {size} rules" if who == "ours" else "xdp-filter, 4,096 addresses"
+        what = {
+            "ours": f"firewall, {size} rules",
+            "rich": f"firewall, {size} rules with all match fields",
+            "peer": "xdp-filter, 4,096 addresses",
+        }[who]
         yield {"name": f"{what}, IPv{family} TCP", "unit": "ns/packet", **found, "base": base}
     yield from _ratios(figures, base["median"])
     install(kernel, rules(4, 4096, "deny"))
@@ -196,7 +237,7 @@ def _rows(kernel: LinuxKernel, driver: Trace, peer: Object):
 
 
 def _ratios(figures: dict[tuple[str, int, int], dict[str, Any]], base: int):
-    def ratio(name: str, above: Any, below: Any, must: float, aim: float) -> dict[str, Any]:
+    def ratio(name: str, above: Any, below: Any, must: float | None, aim: float) -> dict[str, Any]:
         row = {"name": name, "unit": "ratio", "must": must, "aim": aim}
         for way in ("mixed", "hot"):
             row[way] = round(figures[above][way]["median"] / figures[below][way]["median"], 2)
@@ -205,7 +246,10 @@ def _ratios(figures: dict[tuple[str, int, int], dict[str, Any]], base: int):
 
     ours = ("ours", 4, 4096)
     yield ratio("firewall / xdp-filter, IPv4", ours, ("peer", 4, 0), 1.3, 1.0)
+    rich = ("rich", 4, ALL_FIELDS)
+    yield ratio("firewall with all match fields / xdp-filter, IPv4", rich, ("peer", 4, 0), 1.6, 1.2)
     yield ratio("4,096 / 16 rules, IPv4", ours, ("ours", 4, 16), 2.2, 1.6)
+    yield ratio("16,384 / 4,096 rules, IPv4", ("ours", 4, 16384), ours, None, 1.5)
     yield ratio("IPv6 / IPv4, 4,096 rules", ("ours", 6, 4096), ours, 1.5, 1.2)
 
 

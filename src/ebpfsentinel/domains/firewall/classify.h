@@ -83,7 +83,12 @@ static __always_inline __u64 pair(const __u32 *words)
 	return (__u64)words[0] << 32 | words[1];
 }
 
-/* What the packet has of the rarer fields; MACs and time are put where asked for. */
+static __always_inline __u64 now_s(void)
+{
+	return bpf_ktime_get_boot_ns() / NSEC_PER_SEC;
+}
+
+/* What the packet has of the rarer fields; MACs are there where asked for, the time comes last. */
 static __always_inline void put_keys(struct fw_scratch *scratch, const struct packet *packet)
 {
 	scratch->keys[FW_DETAIL] = detail_of(packet);
@@ -111,6 +116,8 @@ __noinline __u64 fw_locate(__u32 slot)
 		if (asked >= (int)bank->asked_count)
 			break;
 		field = bank->asked[asked] & (FW_FIELD_SLOTS - 1);
+		if (field == FW_TIME)
+			scratch->keys[FW_TIME] = now_s();
 		scratch->at[asked] =
 			find(bank, &bank->index[field], scratch->keys[field], 0, false);
 		some &= bank->intervals[scratch->at[asked]].some;
@@ -139,14 +146,14 @@ static __always_inline bool ports_hold(const struct fw_rule *rule, const struct 
 	       (__u16)(packet->dst_port - rule->dst_port) <= rule->dst_ports;
 }
 
-/* Of the address that is not known to hold. */
-static __always_inline bool address_holds(const struct fw_address *asked, const __u32 *address,
+/* Does the rule hold for the address of this end (0: source)? */
+static __always_inline bool address_holds(const struct fw_rule *rule, const __u32 *address, int end,
 					  bool wide)
 {
 	if (!wide)
-		return !((address[0] ^ asked->low) & asked->low_mask);
-	return !((pair(address) ^ asked->high) & asked->high_mask) &&
-	       !((pair(address + 2) ^ asked->low) & asked->low_mask);
+		return !((address[0] ^ rule->low[end]) & rule->low_mask[end]);
+	return !((pair(address) ^ rule->high[end]) & rule->high_mask[end]) &&
+	       !((pair(address + 2) ^ rule->low[end]) & rule->low_mask[end]);
 }
 
 static __always_inline bool rare_holds(const struct fw_rule *rule, const struct packet *packet)
@@ -160,7 +167,7 @@ static __always_inline bool rare_holds(const struct fw_rule *rule, const struct 
 		return false;
 	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rule->mac[1])
 		return false;
-	return !(rule->asks & FW_ASKS_TIME) || scratch->keys[FW_TIME] < rule->expires_s;
+	return !(rule->asks & FW_ASKS_TIME) || now_s() < rule->expires_s;
 }
 
 static __always_inline void put(const struct fw_bank *bank, struct fw_scratch *scratch, __u32 field,
@@ -201,7 +208,7 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 
 		if (pick >= (int)count)
 			break;
-		if (!address_holds(&rule->address[!dst], other, wide))
+		if (!address_holds(rule, other, !dst, wide))
 			continue;
 		if (rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol)
 			continue;
@@ -302,18 +309,14 @@ __noinline __u64 fw_classify(__u32 slot, bool tc)
 	return 0;
 }
 
-/* MAC addresses and the time, for rule sets that ask for them. */
-static __always_inline void put_rare_keys(const struct fw_head *head, void *data, void *end)
+/* For rule sets that ask for MAC addresses. */
+static __always_inline void put_macs(void *data, void *end)
 {
 	__u32 zero = 0;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 	const __be16 *macs = data;
 
-	if (!scratch)
-		return;
-	if (head->asks_time)
-		scratch->keys[FW_TIME] = bpf_ktime_get_boot_ns() / NSEC_PER_SEC;
-	if (!head->asks_macs || (void *)(macs + 6) > end)
+	if (!scratch || (void *)(macs + 6) > end)
 		return;
 	scratch->keys[FW_DST_MAC] = mac(macs);
 	scratch->keys[FW_SRC_MAC] = mac(macs + 3);

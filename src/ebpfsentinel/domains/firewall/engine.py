@@ -303,7 +303,6 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     asked = set().union(*(rule.asks for bank in places.values() for rule, _ in bank))
     head["asks_macs"] = any(name in asked for name in _MAC_FIELDS)
     head["sample_every"] = settings.sample_every
-    head["asks_time"] = FwField.FW_TIME in asked
     for place, serial in state.serials.items():
         head["serial"][0, place] = serial
     try:

@@ -171,16 +171,6 @@ FW_FEW = _record(
     ),
 )
 
-FW_ADDRESS = _record(
-    32,
-    (
-        ("high", "<u8", 0),
-        ("high_mask", "<u8", 8),
-        ("low", "<u8", 16),
-        ("low_mask", "<u8", 24),
-    ),
-)
-
 FW_RULE = _record(
     128,
     (
@@ -195,9 +185,12 @@ FW_RULE = _record(
         ("dst_port", "<u2", 14),
         ("dst_ports", "<u2", 16),
         ("pad", ("|u1", (6,)), 18),
-        ("traits", "<u8", 24),
-        ("traits_mask", "<u8", 32),
-        ("address", (FW_ADDRESS, (2,)), 40),
+        ("low", ("<u8", (2,)), 24),
+        ("low_mask", ("<u8", (2,)), 40),
+        ("high", ("<u8", (2,)), 56),
+        ("high_mask", ("<u8", (2,)), 72),
+        ("traits", "<u8", 88),
+        ("traits_mask", "<u8", 96),
         ("mac", ("<u8", (2,)), 104),
         ("expires_s", "<u8", 120),
     ),
@@ -241,8 +234,7 @@ FW_HEAD = _record(
         ("mode", "|u1", 6),
         ("default_action", "|u1", 7),
         ("asks_macs", "|u1", 8),
-        ("asks_time", "|u1", 9),
-        ("pad", ("|u1", (2,)), 10),
+        ("pad", ("|u1", (3,)), 9),
         ("sample_every", "<u4", 12),
         ("serial", ("<u8", (8,)), 16),
     ),

@@ -129,8 +129,8 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		return false;
 	}
 	sample(head, packet, data, end);
-	if (head->asks_macs || head->asks_time)
-		put_rare_keys(head, data, end);
+	if (head->asks_macs)
+		put_macs(data, end);
 	rule = first_match(head, packet, tc);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;

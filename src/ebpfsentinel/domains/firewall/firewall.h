@@ -104,17 +104,11 @@ struct fw_index {
 #define FW_ASKS_RARE                                                                               \
 	(FW_ASKS_TRAITS | FW_ASKS_SRC_MAC | FW_ASKS_DST_MAC | FW_ASKS_TIME | FW_ASKS_MORE)
 
-/* The halves of an address and their masks; an IPv4 address is all in the lower one. */
-struct fw_address {
-	__u64 high;
-	__u64 high_mask;
-	__u64 low;
-	__u64 low_mask;
-};
-
 /*
  * A rule by itself, to check the few candidates that one field leaves without a look at the
- * others. Masks are zero where it does not care. Two cache lines.
+ * others. Of pairs the first is the source. Masks are zero where it does not care. Addresses have
+ * a lower half, which is all of an IPv4 one, and an upper one. What most checks read is in the
+ * first of two cache lines.
  */
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
@@ -128,9 +122,12 @@ struct fw_rule {
 	__u16 dst_port;
 	__u16 dst_ports;
 	__u8 pad[6];
+	__u64 low[2];
+	__u64 low_mask[2];
+	__u64 high[2];
+	__u64 high_mask[2];
 	__u64 traits;
 	__u64 traits_mask;
-	struct fw_address address[2]; /* source and destination */
 	__u64 mac[2];
 	__u64 expires_s; /* boot clock */
 };
@@ -165,8 +162,7 @@ struct fw_head {
 	__u8 mode;           /* enum fw_mode */
 	__u8 default_action; /* enum packet_action */
 	__u8 asks_macs;
-	__u8 asks_time;
-	__u8 pad[2];
+	__u8 pad[3];
 	__u32 sample_every;      /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
 };

@@ -33,7 +33,7 @@ _MACS: dict[int, tuple[int, int]] = {
 }
 _ENUMERABLE = 256
 _HALF = (1 << 64) - 1
-_PACKED = struct.Struct("<4xBx2xBB4H6xQQ8Q2QQ")
+_PACKED = struct.Struct("<4xBx2xBB4H6x8QQQ2QQ")
 assert _PACKED.size == FW_RULE.itemsize  # noqa: S101 (the header has changed: change this too)
 
 
@@ -78,9 +78,9 @@ def record_of(action: int, asks: Mapping[int, Ranges]) -> bytes:
         record.asks,
         record.protocol,
         *record.ports,
+        *record.address,
         record.traits,
         record.mask,
-        *record.address,
         *record.mac,
         record.expires_s,
     )
@@ -104,15 +104,16 @@ def _put(record: _Record, name: int, ranges: Ranges) -> bool:
         record.expires_s = high + 1
         return len(ranges) == 1 and not low
     if name in _ADDRESSES:
-        return _put_address(record, 4 * _ADDRESSES[name], ranges)
+        return _put_address(record, _ADDRESSES[name], ranges)
     return _put_trait(record, name, ranges)
 
 
-def _put_address(record: _Record, at: int, ranges: Ranges) -> bool:
+def _put_address(record: _Record, end: int, ranges: Ranges) -> bool:
+    """Lower half, its mask, upper half, its mask: a pair of each."""
     found = ternary(ranges, 128)
     if found:
         value, mask = found
-        record.address[at : at + 4] = value >> 64, mask >> 64, value & _HALF, mask & _HALF
+        record.address[end::2] = value & _HALF, mask & _HALF, value >> 64, mask >> 64
     return bool(found)
 
 

@@ -140,7 +140,7 @@ def _holds(rule, packet: Packet, slot: int, now_s: int) -> bool:
         not (traits ^ int(rule["traits"])) & int(rule["traits_mask"])
         and (not asks & PROTOCOL or rule["protocol"] == packet.protocol)
         and all(
-            not (half ^ int(rule["address"][name][end])) & int(rule["address"][f"{name}_mask"][end])
+            not (half ^ int(rule[name][end])) & int(rule[f"{name}_mask"][end])
             for end, address in enumerate((packet.src, packet.dst))
             for name, half in (("high", address >> 64), ("low", address & ALL))
         )
