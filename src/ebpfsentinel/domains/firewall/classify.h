@@ -147,27 +147,28 @@ static __always_inline bool ports_hold(const struct fw_rule *rule, const struct 
 }
 
 /* Does the rule hold for the address of this end (0: source)? */
-static __always_inline bool address_holds(const struct fw_rule *rule, const __u32 *address, int end,
-					  bool wide)
+static __always_inline bool address_holds(const struct fw_rule *rule, const struct fw_rest *rest,
+					  const __u32 *address, int end, bool wide)
 {
 	if (!wide)
 		return !((address[0] ^ rule->low[end]) & rule->low_mask[end]);
-	return !((pair(address) ^ rule->high[end]) & rule->high_mask[end]) &&
+	return !((pair(address) ^ rest->high[end]) & rest->high_mask[end]) &&
 	       !((pair(address + 2) ^ rule->low[end]) & rule->low_mask[end]);
 }
 
-static __always_inline bool rare_holds(const struct fw_rule *rule, const struct packet *packet)
+static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
+				       const struct packet *packet)
 {
 	__u32 zero = 0;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 
-	if (!scratch || (traits_of(packet) ^ rule->traits) & rule->traits_mask)
+	if (!scratch || (traits_of(packet) ^ rule->traits) & rest->traits_mask)
 		return false;
-	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rule->mac[0])
+	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rest->mac[0])
 		return false;
-	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rule->mac[1])
+	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rest->mac[1])
 		return false;
-	return !(rule->asks & FW_ASKS_TIME) || now_s() < rule->expires_s;
+	return !(rule->asks & FW_ASKS_TIME) || now_s() < rest->expires_s;
 }
 
 static __always_inline void put(const struct fw_bank *bank, struct fw_scratch *scratch, __u32 field,
@@ -204,11 +205,13 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 	if (count == FW_MANY)
 		return UNDECIDED;
 	for (pick = 0; pick < FW_FEW; pick++) {
-		const struct fw_rule *rule = &bank->rules[few->rule[pick] & (FW_RULES - 1)];
+		__u32 number = few->rule[pick] & (FW_RULES - 1);
+		const struct fw_rule *rule = &bank->rules[number];
+		const struct fw_rest *rest = &bank->rests[number];
 
 		if (pick >= (int)count)
 			break;
-		if (!address_holds(rule, other, !dst, wide))
+		if (!address_holds(rule, rest, other, !dst, wide))
 			continue;
 		if (rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol)
 			continue;
@@ -217,7 +220,7 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 		if (rule->asks & FW_ASKS_RARE) {
 			if (rule->asks & FW_ASKS_MORE)
 				return UNDECIDED;
-			if (!rare_holds(rule, packet))
+			if (!rare_holds(rule, rest, packet))
 				continue;
 		}
 		return FOUND(rule);
@@ -271,27 +274,17 @@ static __always_inline __u64 common_word(const struct fw_bank *bank,
 	return bits & word_of(bank, &intervals[scratch->common[FW_PROTOCOL]], word);
 }
 
-/*
- * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
- * only a few rules, these are checked one by one; elsewhere it is the AND of all bitmaps. A global
- * function, see fw_locate.
- */
-__noinline __u64 fw_classify(__u32 slot, bool tc)
+/* The AND of all bitmaps: the first rule of the bank in `slot` that matches, as FOUND; 0: none. */
+static __always_inline __u64 among_all(const struct fw_bank *bank, const struct packet *packet,
+				       __u32 slot)
 {
 	__u32 zero = 0, word, number;
-	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
-	const struct fw_bank *bank = bank_at(slot);
 	__u64 words, bits;
 	int step;
 
-	if (!packet || !scratch || !bank)
+	if (!scratch)
 		return 0;
-	if (bank->sparse) {
-		bits = among_few(bank, packet);
-		if (bits != UNDECIDED)
-			return bits;
-	}
 	words = locate(bank, packet, scratch);
 	if (words && bank->asked_count) {
 		put_keys(scratch, packet);
@@ -309,6 +302,22 @@ __noinline __u64 fw_classify(__u32 slot, bool tc)
 	return 0;
 }
 
+/*
+ * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
+ * only a few rules, these are checked one by one. A global function, see fw_locate.
+ */
+__noinline __u64 fw_classify(__u32 slot, bool tc)
+{
+	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
+	const struct fw_bank *bank = bank_at(slot);
+	__u64 found;
+
+	if (!packet || !bank)
+		return 0;
+	found = bank->sparse ? among_few(bank, packet) : UNDECIDED;
+	return found == UNDECIDED ? among_all(bank, packet, slot) : found;
+}
+
 /* For rule sets that ask for MAC addresses. */
 static __always_inline void put_macs(void *data, void *end)
 {
@@ -323,12 +332,12 @@ static __always_inline void put_macs(void *data, void *end)
 }
 
 /* Ask the banks of the packet's family in turn; 0: no rule matches. */
-static __always_inline struct fw_rule first_match(const struct fw_head *head,
-						  const struct packet *packet, bool tc)
+static __always_inline struct fw_found first_match(const struct fw_head *head,
+						   const struct packet *packet, bool tc)
 {
 	union {
 		__u64 whole;
-		struct fw_rule rule;
+		struct fw_found rule;
 	} found = {};
 	bool wide = packet->family == 6;
 	__u32 banks = head->banks[wide], bank, place, slot;

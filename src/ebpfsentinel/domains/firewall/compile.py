@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_RULE, FwField
+from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_REST, FW_RULE, FwField
 from ebpfsentinel.domains.firewall.record import MORE, record_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ _SPAN = np.dtype(
     [("field", "u1"), ("open", "u1"), ("pad", "V6"), ("low", "<u8", 2), ("behind", "<u8", 2)]
 )
 """One range of one condition: halves of its first value and of the one behind it, if there is."""
+_RECORD = np.dtype([("rule", FW_RULE), ("rest", FW_REST)])
 _PACKED = struct.Struct("<BB6xQQQQ")
 
 
@@ -134,8 +135,9 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     bank = value[0]
     pool = _Pool(bank, wide=wide)
     rules = [rule for rule, _ in ranked]
-    records = np.frombuffer(b"".join([rule.record for rule in rules]), FW_RULE)
-    bank["rules"][: len(rules)] = records
+    records = np.frombuffer(b"".join([rule.record for rule in rules]), _RECORD)
+    bank["rules"][: len(rules)] = records["rule"]
+    bank["rests"][: len(rules)] = records["rest"]
     bank["rules"]["rule_id"][: len(rules)] = [number for _, number in ranked]
     spans = np.frombuffer(b"".join([rule.spans for rule in rules]), _SPAN)
     counts = [len(rule.spans) // _SPAN.itemsize for rule in rules]
@@ -153,7 +155,7 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     bank["asked_count"] = len(others)
     narrow = max(_ADDRESSES, key=lambda name: asked[name])
     many = _list_few(pool, narrow, borders[narrow])
-    only_bitmaps = np.count_nonzero(records["asks"] & MORE)
+    only_bitmaps = np.count_nonzero(records["rule"]["asks"] & MORE)
     bank["narrow_field"] = narrow
     bank["sparse"] = 4 * many <= borders[narrow] and 4 * only_bitmaps <= len(rules)
     return value

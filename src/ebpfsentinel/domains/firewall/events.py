@@ -172,7 +172,7 @@ FW_FEW = _record(
 )
 
 FW_RULE = _record(
-    128,
+    64,
     (
         ("rule_id", "<u4", 0),
         ("action", "|u1", 4),
@@ -187,12 +187,18 @@ FW_RULE = _record(
         ("pad", ("|u1", (6,)), 18),
         ("low", ("<u8", (2,)), 24),
         ("low_mask", ("<u8", (2,)), 40),
-        ("high", ("<u8", (2,)), 56),
-        ("high_mask", ("<u8", (2,)), 72),
-        ("traits", "<u8", 88),
-        ("traits_mask", "<u8", 96),
-        ("mac", ("<u8", (2,)), 104),
-        ("expires_s", "<u8", 120),
+        ("traits", "<u8", 56),
+    ),
+)
+
+FW_REST = _record(
+    64,
+    (
+        ("traits_mask", "<u8", 0),
+        ("high", ("<u8", (2,)), 8),
+        ("high_mask", ("<u8", (2,)), 24),
+        ("mac", ("<u8", (2,)), 40),
+        ("expires_s", "<u8", 56),
     ),
 )
 
@@ -216,6 +222,7 @@ FW_BANK = _record(
         ("intervals", (FW_INTERVAL, (65536,)), 5242880),
         ("few", (FW_FEW, (65536,)), 6815744),
         ("rules", (FW_RULE, (4096,)), 7864320),
+        ("rests", (FW_REST, (4096,)), 8126464),
         ("index", (FW_INDEX, (16,)), 8388608),
         ("asked", ("|u1", (16,)), 8388992),
         ("asked_count", "<u4", 8389008),

@@ -122,7 +122,7 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 static __always_inline bool judge(struct packet *packet, void *data, void *end, bool tc)
 {
 	const struct fw_head *head = head_in_force();
-	struct fw_rule rule;
+	struct fw_found rule;
 
 	if (!head) {
 		count_failure(FAILURE_TABLES);

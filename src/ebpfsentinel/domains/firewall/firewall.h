@@ -107,8 +107,8 @@ struct fw_index {
 /*
  * A rule by itself, to check the few candidates that one field leaves without a look at the
  * others. Of pairs the first is the source. Masks are zero where it does not care. Addresses have
- * a lower half, which is all of an IPv4 one, and an upper one. What most checks read is in the
- * first of two cache lines.
+ * a lower half, which is all of an IPv4 one, and an upper one. What most checks read is in one
+ * cache line, the rest in fw_rest.
  */
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
@@ -124,12 +124,23 @@ struct fw_rule {
 	__u8 pad[6];
 	__u64 low[2];
 	__u64 low_mask[2];
+	__u64 traits;
+};
+
+struct fw_rest {
+	__u64 traits_mask;
 	__u64 high[2];
 	__u64 high_mask[2];
-	__u64 traits;
-	__u64 traits_mask;
 	__u64 mac[2];
 	__u64 expires_s; /* boot clock */
+};
+
+/* What a rule says is done: the first eight bytes of struct fw_rule. */
+struct fw_found {
+	__u32 rule_id;
+	__u8 action;
+	__u8 mirror;
+	__u16 cpu;
 };
 
 /*
@@ -143,6 +154,7 @@ struct fw_bank {
 	struct fw_interval intervals[FW_POOL];
 	struct fw_few few[FW_POOL];
 	struct fw_rule rules[FW_RULES];
+	struct fw_rest rests[FW_RULES];
 	struct fw_index index[FW_FIELD_SLOTS];
 	__u8 asked[FW_FIELD_SLOTS]; /* of the rarer fields, those that rules ask for, best first */
 	__u32 asked_count;

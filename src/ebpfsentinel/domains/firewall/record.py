@@ -6,7 +6,7 @@ import struct
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ebpfsentinel.domains.firewall.events import FW_RULE, FwField
+from ebpfsentinel.domains.firewall.events import FW_REST, FW_RULE, FwField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,8 @@ _MACS: dict[int, tuple[int, int]] = {
 }
 _ENUMERABLE = 256
 _HALF = (1 << 64) - 1
-_PACKED = struct.Struct("<4xBx2xBB4H6x8QQQ2QQ")
-assert _PACKED.size == FW_RULE.itemsize  # noqa: S101 (the header has changed: change this too)
+_PACKED = struct.Struct("<4xBx2xBB4H6x4QQQ4Q2QQ")
+assert _PACKED.size == FW_RULE.itemsize + FW_REST.itemsize  # noqa: S101 (the header has changed: change this too)
 
 
 def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
@@ -68,7 +68,10 @@ class _Record:
 
 
 def record_of(action: int, asks: Mapping[int, Ranges]) -> bytes:
-    """A ``struct fw_rule`` but for its number; ``FW_ASKS_MORE`` where it cannot say it all."""
+    """A ``struct fw_rule`` but for its number, and its ``struct fw_rest``.
+
+    It has ``FW_ASKS_MORE`` where that cannot say it all.
+    """
     record = _Record()
     for name, ranges in asks.items():
         if not _put(record, name, ranges):
@@ -78,9 +81,10 @@ def record_of(action: int, asks: Mapping[int, Ranges]) -> bytes:
         record.asks,
         record.protocol,
         *record.ports,
-        *record.address,
+        *record.address[:4],
         record.traits,
         record.mask,
+        *record.address[4:],
         *record.mac,
         record.expires_s,
     )

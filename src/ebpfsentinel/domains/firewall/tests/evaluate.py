@@ -113,13 +113,23 @@ def decided_by_records(banks, packet: Packet, slot: int = 0, now_s: int = 0) -> 
     for bank in banks:
         rules = bank[0]["rules"]
         for number in np.flatnonzero(rules["rule_id"]).tolist():
-            rule = rules[number]
+            rule = Record(rules[number], bank[0]["rests"][number])
             if rule["asks"] & MORE or not _holds(rule, packet, slot, now_s):
                 if rule["asks"] & MORE and _in_bitmaps(bank[0], number, packet, slot, now_s):
                     return int(rule["rule_id"])
                 continue
             return int(rule["rule_id"])
     return 0
+
+
+class Record:
+    """A rule, and the rest of it."""
+
+    def __init__(self, rule, rest):
+        self.rule, self.rest = rule, rest
+
+    def __getitem__(self, name):
+        return (self.rule if name in self.rule.dtype.names else self.rest)[name]
 
 
 def _in_bitmaps(bank, number: int, packet: Packet, slot: int, now_s: int) -> bool:
