@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from ebpfsentinel.kernel.sessions import Sessions
+
 AGENT = Path(sys.executable).parent / "ebpfsentinel-agent"
 GUARDED, PORT = "10.77.0.2", 8080
 OPEN = {"bind_address": "0.0.0.0", "allow_unauthenticated_api": True}
@@ -71,6 +73,13 @@ def locked_out(lab: Any) -> bool:
         return False
 
 
+def undone(agent: Any) -> None:
+    """Nothing waits any more: the kernel lets in at the deadline, the agent tidies up after it."""
+    deadline = time.monotonic() + 10
+    while agent.cli("changes")["changes"]:
+        assert time.monotonic() < deadline
+
+
 def rules_of(agent: Any) -> list[str]:
     return [rule["id"] for rule in agent.cli("firewall", "list")]
 
@@ -92,6 +101,7 @@ def test_who_locks_himself_out_gets_in_again(lab: Any) -> None:
     assert (waiting["id"], waiting["seconds"]) == (change, 3)
     assert gets_in(lab, 15) < 6
     admin.close()
+    undone(agent)
     admin = Admin(lab)
     assert admin.ask("GET", "/api/v1/changes")[1] == {"changes": []}
     assert "deny-all" not in rules_of(agent)
@@ -99,8 +109,10 @@ def test_who_locks_himself_out_gets_in_again(lab: Any) -> None:
     admin.close()
 
 
-def test_the_floor_alone_keeps_the_session_alive(lab: Any) -> None:
-    agent = lab.agent(agent=OPEN | {"never_block": {"ports": []}}, firewall=CLOSED)
+@pytest.mark.parametrize("xdp_mode", ["auto", "tc"])
+def test_the_floor_alone_keeps_the_session_alive(lab: Any, xdp_mode: str) -> None:
+    settings = OPEN | {"never_block": {"ports": []}, "xdp_mode": xdp_mode}
+    agent = lab.agent(agent=settings, firewall=CLOSED)
     admin = Admin(lab)
     assert admin.ask("POST", RULES, DENY_ALL)[0] == 201
     assert locked_out(lab)
@@ -172,6 +184,7 @@ def test_an_unconfirmed_configuration_is_undone_and_stays_so(lab: Any) -> None:
     assert body["change_id"]
     assert locked_out(lab)
     assert gets_in(lab, 15) < 6
+    undone(agent)
     agent.signal(signal.SIGKILL)
     agent.wait()
     agent.end()
@@ -192,3 +205,40 @@ def test_a_second_agent_is_refused_with_the_pid_of_the_first(lab: Any) -> None:
     result = lab.run(lab.guarded, str(AGENT), "-c", str(first.config))
     assert result.returncode == 1
     assert "guard0 is guarded by another agent: pid" in result.stderr
+
+
+def test_a_deleted_allow_rule_comes_back(lab: Any) -> None:
+    agent = lab.agent(agent=OPEN | NO_FLOOR, firewall=CLOSED | {"default_policy": "drop"})
+    allow = {"id": "let-me-in", "priority": 5, "action": "allow", "protocol": "tcp"}
+    agent.cli("firewall", "add", "--json", json.dumps(allow))
+    assert not locked_out(lab)
+    agent.cli("firewall", "delete", "let-me-in", "--confirm", "2")
+    assert locked_out(lab)
+    assert gets_in(lab, 15) < 5
+    undone(agent)
+    assert "let-me-in" in rules_of(agent)
+    history = agent.cli("audit", "history", "let-me-in")["entries"]
+    assert [entry["actor"] for entry in history] == ["undo", "api", "api"]
+
+
+def test_sessions_with_sshd_are_found_on_both_families_and_any_port(lab: Any) -> None:
+    name = Path("/proc/self/comm")
+    before = name.read_text().strip()
+    with lab.inside(lab.guarded):
+        server = socket.create_server(("::", 2222), family=socket.AF_INET6, dualstack_ipv6=True)
+        other = socket.create_server((GUARDED, 2223))
+    with lab.inside(lab.sender):
+        clients = [socket.create_connection((to, 2222)) for to in (GUARDED, "fd77::2")]
+        stranger = socket.create_connection((GUARDED, 2223))
+    try:
+        name.write_text("sshd")
+        with lab.inside(lab.guarded):
+            found = Sessions().look()
+    finally:
+        name.write_text(before)
+    wanted = {(client.getsockname()[0], client.getsockname()[1], 2222) for client in clients}
+    ours = {(str(one.remote), one.remote_port, one.local_port) for one in found}
+    assert wanted <= ours
+    assert ours - wanted <= {("10.77.0.1", stranger.getsockname()[1], 2223)}
+    for one in (server, other, stranger, *clients):
+        one.close()

@@ -146,9 +146,9 @@ class Agent:
         loading = asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
         planning = asyncio.to_thread(self._changes.prepare, self.settings)
         _, plans = await asyncio.gather(loading, planning)
-        self._guardian.refresh(self.settings)
         self._changes.put(self.settings, plans)
-        self.kernel.lapse(0, [])
+        self._guardian.refresh(self.settings)
+        self.waiting.arm()
 
     async def start(self) -> None:
         """Attach and seed; afterwards :attr:`ready`.
@@ -388,17 +388,19 @@ class Agent:
     def _put_back(self, undo: Undo) -> None:
         if undo.settings is not None:
             why = "an unconfirmed configuration was undone"
-            before = restored(undo.settings, list(self.domains.values()), why)
-            self._put_in_force(self.loaded, before)
+            earlier = restored(undo.settings, list(self.domains.values()), why)
+            self._put_in_force(self.loaded, earlier)
             self.waiting.keep(undo)
         elif undo.before is None:
             with contextlib.suppress(UnknownItem):
-                self._changes.remove(undo.domain, undo.collection, undo.key)
+                gone = self._changes.remove(undo.domain, undo.collection, undo.key)
+                self._audit_change(undo.domain, undo.key, "undo", before=gone)
         else:
             with contextlib.suppress(DuplicateItem):
                 item = self._changes.item_type(undo.domain, undo.collection)
-                gone = convert(msgspec.to_builtins(undo.before), item, "item")
-                self._changes.add(undo.domain, undo.collection, gone)
+                before = convert(msgspec.to_builtins(undo.before), item, "item")
+                back = self._changes.add(undo.domain, undo.collection, before)
+                self._audit_change(undo.domain, undo.key, "undo", after=back)
 
     def _audit_change(
         self,
@@ -493,6 +495,7 @@ class Agent:
         self.loaded = loaded
         new, old = loaded.settings, before.settings
         self.kernel.load(self._enabled(new))
+        self.waiting.arm()  # places in the chains may be others now
         try:
             self._guardian.refresh(new)
             self.kernel.reserve(self.interfaces())

@@ -96,7 +96,7 @@ class Waiting:
                 f"{self._store.trouble}"
             )
         self._changes[change.id] = change
-        self._arm()
+        self.arm()
         return change
 
     def in_force(self, change: Change) -> None:
@@ -107,7 +107,7 @@ class Waiting:
         """It is confirmed, undone, or was never made."""
         self._changes.pop(change.id, None)
         self._store.unconfirmed.remove(change.id)
-        self._arm()
+        self.arm()
 
     def confirm(self, key: str, connected_ns: int) -> Change:
         """Keep the change for good.
@@ -124,7 +124,8 @@ class Waiting:
         self.forget(change)
         return change
 
-    def _arm(self) -> None:
+    def arm(self) -> None:
+        """Tell the kernel when it must stop dropping, and for which domains."""
         earliest = min((each.deadline_ns for each in self._changes.values()), default=0)
         domains = {name for each in self._changes.values() for name in each.domains}
         self._kernel.lapse(earliest, sorted(domains))
