@@ -148,6 +148,15 @@ class LinuxKernel:
                 self._past[found.name] = self._ledger_now(found.name)
                 waiting = ring.pending_bytes() // record_stride(record.itemsize)
                 self._past[found.name]["seen"] -= waiting
+        for program in loaded.programs.values():
+            if program.card and program.card.called_from:
+                table, slot = program.card.called_from
+                self._put_program(table, slot, program.fd)
+
+    def _put_program(self, table: str, slot: int, program: int) -> None:
+        key, value = ffi.new("uint32_t *", slot), ffi.new("uint32_t *", program)
+        updated = lib().bpf_map_update_elem(self._maps[table].fd, key, value, 0)
+        check(updated, f"slot {slot} of {table}")
 
     def _chain(self, kind: str) -> list[LoadedProgram]:
         """The enabled programs of a chained hook, in the order of their cards."""
@@ -156,21 +165,18 @@ class LinuxKernel:
             for name in self._enabled
             if name in self._objects
             for program in self._objects[name].programs.values()
-            if program.kind == kind
+            if program.kind == kind and not (program.card and program.card.called_from)
         ]
         return sorted(found, key=lambda program: program.card.order if program.card else 0)
 
     def _fill(self, chain: str, programs: Sequence[int]) -> None:
         if len(programs) > _CHAIN_SLOTS:
             raise KernelError(f"{chain} has {_CHAIN_SLOTS} slots for {len(programs)} programs")
-        fd = self._maps[chain].fd
         for slot in range(_CHAIN_SLOTS):
-            key = ffi.new("uint32_t *", slot)
             if slot < len(programs):
-                value = ffi.new("uint32_t *", programs[slot])
-                check(lib().bpf_map_update_elem(fd, key, value, 0), f"chaining in {chain}")
+                self._put_program(chain, slot, programs[slot])
             else:
-                lib().bpf_map_delete_elem(fd, key)
+                lib().bpf_map_delete_elem(self._maps[chain].fd, ffi.new("uint32_t *", slot))
 
     def reserve(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
