@@ -422,6 +422,7 @@ class FakeKernel:
             for domain in self.enabled
             if (loaded := self._objects.get(domain))
             for name, section in loaded.programs.items()
+            if not (name in loaded.cards and loaded.cards[name].called_from)
         ]
 
     def interface_slots(self) -> dict[str, int]:

@@ -31,6 +31,7 @@ HEAD = np.dtype(
         ("port_filter", "<u8"),
         ("address_filter", "<u8", (4,)),
         ("ports", "<u8", (1024,)),
+        ("tcp_ports", "<u8", (1024,)),
     ]
 )
 TCP = np.dtype(
@@ -62,6 +63,13 @@ def _address_filter(networks: Iterable[Network]) -> NDArray[np.uint64]:
     return np.packbits(bits, bitorder="little").view(np.uint64)
 
 
+def _bitmap(ports: Iterable[int]) -> NDArray[np.uint64]:
+    """Bit p of 65,536."""
+    bits = np.zeros(65536, np.bool_)
+    bits[list(ports)] = True
+    return np.packbits(bits, bitorder="little").view(np.uint64)
+
+
 def _tcp(floor: Floor) -> NDArray[Any]:
     rows = [(words(address), 0, port, address.version) for address, port in floor.listeners]
     rows += [
@@ -86,9 +94,8 @@ def floor_actions(floor: Floor, head: NDArray[Any]) -> list[Action]:
     """
     tcp, nets = _tcp(floor), _nets(floor)
     asked = [*floor.ports, *tcp["local_port"].tolist()]
-    open_ports = np.zeros(65536, np.bool_)
-    open_ports[list(floor.ports)] = True
-    head["ports"] = np.packbits(open_ports, bitorder="little").view(np.uint64)
+    head["ports"] = _bitmap(floor.ports)
+    head["tcp_ports"] = _bitmap(tcp["local_port"].tolist())
     head["port_filter"] = np.uint64(sum({1 << port % 64 for port in asked}))
     head["address_filter"] = _address_filter(floor.networks)
     return [

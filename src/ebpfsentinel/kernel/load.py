@@ -23,6 +23,7 @@ from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
 from ebpfsentinel.kernel.apply import apply_actions
 from ebpfsentinel.kernel.claim import Claims
+from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
@@ -104,6 +105,16 @@ class LinuxKernel:
             for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
                 self._take(domain.name, loaded)
         self._enabled = tuple(domain.name for domain in domains)
+        if self._places or not self._keep:
+            self._fill_chains()
+
+    def _fill_chains(self) -> None:
+        """Put the programs in force into the chains.
+
+        At a start under ``on_exit: keep`` the chains may be in use already: they are filled only
+        when interfaces are attached, after the rules, so that the programs of the last run judge
+        until those of this one have something to judge by.
+        """
         for kind in _CHAINED:
             self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
 
@@ -132,8 +143,9 @@ class LinuxKernel:
         try:
             return load_object(path, cards, shared, folder, fragments=self._fragments)
         except IncompatiblePinsError:
-            pins.drop_maps(self._root)
-            pins.prepare(self._root)
+            pins.drop_maps(
+                [name for name in read_object(path).maps if name not in shared], self._root
+            )
             return load_object(path, cards, shared, folder, fragments=self._fragments)
 
     def _take(self, name: str, loaded: LoadedObject) -> None:
@@ -148,6 +160,15 @@ class LinuxKernel:
                 self._past[found.name] = self._ledger_now(found.name)
                 waiting = ring.pending_bytes() // record_stride(record.itemsize)
                 self._past[found.name]["seen"] -= waiting
+        for program in loaded.programs.values():
+            if program.card and program.card.called_from:
+                table, slot = program.card.called_from
+                self._put_program(table, slot, program.fd)
+
+    def _put_program(self, table: str, slot: int, program: int) -> None:
+        key, value = ffi.new("uint32_t *", slot), ffi.new("uint32_t *", program)
+        updated = lib().bpf_map_update_elem(self._maps[table].fd, key, value, 0)
+        check(updated, f"slot {slot} of {table}")
 
     def _chain(self, kind: str) -> list[LoadedProgram]:
         """The enabled programs of a chained hook, in the order of their cards."""
@@ -156,21 +177,18 @@ class LinuxKernel:
             for name in self._enabled
             if name in self._objects
             for program in self._objects[name].programs.values()
-            if program.kind == kind
+            if program.kind == kind and not (program.card and program.card.called_from)
         ]
         return sorted(found, key=lambda program: program.card.order if program.card else 0)
 
     def _fill(self, chain: str, programs: Sequence[int]) -> None:
         if len(programs) > _CHAIN_SLOTS:
             raise KernelError(f"{chain} has {_CHAIN_SLOTS} slots for {len(programs)} programs")
-        fd = self._maps[chain].fd
         for slot in range(_CHAIN_SLOTS):
-            key = ffi.new("uint32_t *", slot)
             if slot < len(programs):
-                value = ffi.new("uint32_t *", programs[slot])
-                check(lib().bpf_map_update_elem(fd, key, value, 0), f"chaining in {chain}")
+                self._put_program(chain, slot, programs[slot])
             else:
-                lib().bpf_map_delete_elem(fd, key)
+                lib().bpf_map_delete_elem(self._maps[chain].fd, ffi.new("uint32_t *", slot))
 
     def reserve(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
@@ -189,13 +207,16 @@ class LinuxKernel:
         self.reserve(interfaces)
         present = present_interfaces()
         self._forget(present)
+        if not self._places:
+            self._fill_chains()
         wanted = [name for name in interfaces if name not in self._places]
         for name in [name for name in self._places if name not in interfaces]:
             hooks.leave(self._places.pop(name), keep=False)
         if self._chain("xdp") or self._chain("tc"):
-            for name in wanted:
-                if name in present:
-                    self._attach_interface(name, present[name])
+            coming = {name: present[name] for name in wanted if name in present}
+            self._write_interfaces(coming)
+            for name, ifindex in coming.items():
+                self._attach_interface(name, ifindex)
         self._claims.keep(
             {present[name] for name in interfaces if name in present} | self._indices()
         )
@@ -239,14 +260,20 @@ class LinuxKernel:
                 place.name = name_of[place.ifindex]
                 place.asked, place.reason = asked, f"renamed from {asked}"
 
-    def _write_interfaces(self) -> None:
-        """Tell the programs which slot an interface has, and whether XDP judges there."""
+    def _write_interfaces(self, coming: Mapping[str, int] | None = None) -> None:
+        """Tell the programs which slot an interface has, and whether XDP judges there.
+
+        Those that are ``coming`` have their slot before their first packet.
+        """
         target = self._maps["interfaces"]
         table = np.zeros(1, target.value)
+        found = {name: (index, False) for name, index in (coming or {}).items()}
         for asked, place in self._places.items():
-            if place.ifindex < table["by_ifindex"].shape[1]:
-                row = table["by_ifindex"][0, place.ifindex : place.ifindex + 1]
-                row["slot"], row["xdp"] = self._slots[asked], "xdp" in place.hooks
+            found[asked] = place.ifindex, "xdp" in place.hooks
+        for asked, (ifindex, xdp) in found.items():
+            if ifindex < table["by_ifindex"].shape[1]:
+                row = table["by_ifindex"][0, ifindex : ifindex + 1]
+                row["slot"], row["xdp"] = self._slots[asked], xdp
         target.write(np.zeros(1, target.key), table)
 
     def _attach_tracing(self) -> None:

@@ -10,8 +10,12 @@ import ctypes
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebpfsentinel.model.kernel import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path("/sys/fs/bpf/ebpfsentinel")
 _BPFFS_MAGIC, _TRACEFS_MAGIC = 0xCAFE4A11, 0x74726163
@@ -56,9 +60,10 @@ def prepare(root: Path = ROOT) -> None:
         (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def drop_maps(root: Path = ROOT) -> None:
-    """Unpin the maps; what uses them goes on until it is replaced."""
-    shutil.rmtree(root / "maps", ignore_errors=True)
+def drop_maps(names: Iterable[str], root: Path = ROOT) -> None:
+    """Unpin maps; what uses them goes on until it is replaced."""
+    for name in names:
+        (root / "maps" / name).unlink(missing_ok=True)
 
 
 def detach_all(root: Path = ROOT) -> list[str]:

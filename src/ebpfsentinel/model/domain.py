@@ -28,12 +28,15 @@ class Program:
     ``order`` is its place in the chain of its hook (lower runs first; a hook's chain shares one
     parse of the packet). ``instead_of`` names the program that this one stands in for when that one
     does not load or attach: a step of a fallback ladder. ``optional`` programs may be missing.
+    ``called_from`` is the table (a program array) and the slot from which other programs of the
+    domain reach it by tail call: such a program is in no chain.
     """
 
     name: str
     order: int = 0
     instead_of: str = ""
     optional: bool = False
+    called_from: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ DOMAIN = Domain(
     programs=(
         Program("xdp_firewall", order=10),
         Program("tc_firewall", order=10, instead_of="xdp_firewall"),
+        Program("xdp_reject", called_from=("fw_xdp_calls", 0), optional=True),
+        Program("tc_reject", called_from=("fw_tc_calls", 0), optional=True),
     ),
-    polled=("fw_count",),
+    polled=("fw_count", "fw_rejects"),
     files=lambda settings: files_of(settings.aliases),
     hosts=lambda settings: hosts_of(settings.aliases),
     routes="ebpfsentinel.domains.firewall.api:routes",

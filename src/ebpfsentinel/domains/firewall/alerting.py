@@ -58,12 +58,13 @@ def address(words: NDArray[Any], ipv6: bool) -> str:
 
 
 def verdict(action: int, would: bool) -> str:
-    """``deny``, ``would_deny``, ``spared`` (the never-block floor) or ``log``."""
+    """``deny`` or ``reject``, ``would_`` either, ``spared`` (the never-block floor) or ``log``."""
     if action == PacketAction.ACTION_LOG:
         return "log"
     if action == PacketAction.ACTION_SPARED:
         return "spared"
-    return "would_deny" if would else "deny"
+    name = "reject" if action == PacketAction.ACTION_REJECT else "deny"
+    return f"would_{name}" if would else name
 
 
 def _alert(row: Any, count: int, name_of: Callable[[int], str], boot_offset_ns: int) -> Alert:

@@ -17,6 +17,7 @@ from ebpfsentinel.domains.firewall.compile import (
 from ebpfsentinel.domains.firewall.events import (
     FW_COUNT,
     FW_HEAD,
+    FW_REJECTS,
     FwField,
     FwMode,
     PacketAction,
@@ -103,6 +104,7 @@ class FirewallEngine:
         self.samples = Samples()
         self._polled = False
         self._unreported = 0
+        self._rejects = np.zeros(1, FW_REJECTS)
 
     def recall(self, memo: Mapping[str, Any]) -> None:
         """Numbers of the last run, under which adopted counters are kept."""
@@ -181,6 +183,9 @@ class FirewallEngine:
             return Outcome()
         if source == "fw_samples":
             self.samples.take(rows, self._set.boot_offset_ns)
+            return Outcome()
+        if source == "fw_rejects":
+            self._rejects = rows.copy()
             return Outcome()
         alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
         self._unreported += unreported
@@ -268,6 +273,10 @@ class FirewallEngine:
             {},
             float(self._unreported),
         )
+        text = "What became of rejected packets: answered, or why not"
+        for result in self._rejects.dtype.names or ():
+            count = float(self._rejects[result][0])
+            yield Metric("rejects", "counter", text, {"result": result}, count)
 
 
 def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:

@@ -60,15 +60,6 @@ FW_SAMPLE = _record(
     ),
 )
 
-FW_SCRATCH = _record(
-    192,
-    (
-        ("keys", ("<u8", (16,)), 0),
-        ("at", ("<u2", (16,)), 128),
-        ("common", ("<u2", (16,)), 160),
-    ),
-)
-
 PACKET = _record(
     84,
     (
@@ -104,6 +95,26 @@ PACKET = _record(
     ),
 )
 
+FW_REJECTS = _record(
+    40,
+    (
+        ("reset", "<u8", 0),
+        ("unreachable", "<u8", 8),
+        ("throttled", "<u8", 16),
+        ("unanswered", "<u8", 24),
+        ("failed", "<u8", 32),
+    ),
+)
+
+FW_SCRATCH = _record(
+    192,
+    (
+        ("keys", ("<u8", (16,)), 0),
+        ("at", ("<u2", (16,)), 128),
+        ("common", ("<u2", (16,)), 160),
+    ),
+)
+
 INTERFACE = _record(
     2,
     (
@@ -127,6 +138,22 @@ INTERFACE_COUNT = _record(
         ("would_drop", "<u8", 16),
         ("bytes", "<u8", 24),
         ("spared", "<u8", 32),
+    ),
+)
+
+FW_ANSWER = _record(
+    180,
+    (
+        ("words", ("<u4", (44,)), 0),
+        ("bytes", "<u4", 176),
+    ),
+)
+
+FW_SOURCE = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
     ),
 )
 

@@ -2,6 +2,7 @@
 /*
  * The firewall: what becomes of a packet by the first rule that matches it, see classify.h.
  */
+#include "act.h"
 #include "classify.h"
 
 struct {
@@ -163,9 +164,8 @@ int xdp_firewall(struct xdp_md *ctx)
 
 	if (!packet)
 		return XDP_PASS;
-	if (judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false))
-		return xdp_drop(ctx, packet);
-	return xdp_next(ctx, packet);
+	return xdp_act(ctx, packet,
+		       judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false));
 }
 
 /* The stand-in where an interface takes no XDP program. */
@@ -176,10 +176,9 @@ int tc_firewall(struct __sk_buff *ctx)
 
 	if (!packet)
 		return TC_NEXT;
-	if (!packet->by_xdp &&
-	    judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, true))
-		return tc_drop(ctx, packet);
-	return tc_next(ctx, packet);
+	return tc_act(ctx, packet,
+		      !packet->by_xdp && judge(packet, (void *)(long)ctx->data,
+					       (void *)(long)ctx->data_end, true));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -209,4 +209,26 @@ struct fw_sample {
 	__u16 head[FW_HEAD_BYTES / 2];
 };
 
+/* Places in the tables of programs that the firewall calls. */
+enum fw_call { FW_CALL_REJECT, FW_CALLS };
+
+#define FW_REJECT_SOURCES 16384
+#define FW_REJECT_BURST 20
+#define FW_REJECT_INTERVAL_NS 50000000ULL
+
+/* Whose rejected packets are answered no more often than the bucket allows. */
+struct fw_source {
+	__u32 addr[4];
+	__u32 family;
+};
+
+/* What became of rejected packets, per CPU: answered, or why not. */
+struct fw_rejects {
+	__u64 reset;
+	__u64 unreachable;
+	__u64 throttled;
+	__u64 unanswered; /* a kind of packet that must not be answered */
+	__u64 failed;
+};
+
 #endif

@@ -39,6 +39,7 @@ _ACTIONS = {
     RuleAction.ALLOW: PacketAction.ACTION_PASS,
     RuleAction.DENY: PacketAction.ACTION_DROP,
     RuleAction.LOG: PacketAction.ACTION_LOG,
+    RuleAction.REJECT: PacketAction.ACTION_REJECT,
 }
 _FRAGMENTS = {
     None: tuple(FwFragment),

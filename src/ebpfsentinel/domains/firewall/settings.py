@@ -13,11 +13,15 @@ MAX_RULES = 16384
 
 
 class RuleAction(Spelling):
-    """What becomes of a packet that the rule matches; ``log`` reports it and lets it pass."""
+    """What becomes of a packet that the rule matches.
+
+    ``log`` reports it and lets it pass; ``reject`` denies it and tells the sender.
+    """
 
     ALLOW = "allow"
     DENY = "deny"
     LOG = "log"
+    REJECT = "reject"
 
     @classmethod
     def aliases(cls) -> dict[str, str]:
@@ -82,7 +86,7 @@ class FirewallRule(Section):
     priority: Annotated[
         int, msgspec.Meta(ge=1, le=1_000_000, description="Lower comes first; ties by position.")
     ]
-    action: Annotated[RuleAction, msgspec.Meta(description="allow, deny or log.")]
+    action: Annotated[RuleAction, msgspec.Meta(description="allow, deny, log or reject.")]
     protocol: Annotated[Protocol, msgspec.Meta(description="tcp, udp, icmp, icmpv6 or any.")] = (
         Protocol.ANY
     )

@@ -31,6 +31,7 @@ struct floor {
 	__u64 port_filter;       /* bit p % 64 of each destination port below */
 	__u64 address_filter[4]; /* bit floor_hash() of each network's addresses */
 	__u64 ports[1024];       /* TCP, whatever the address */
+	__u64 tcp_ports[1024];   /* those that floor_tcp has something of */
 };
 
 /* An established connection; or, with remote_port 0, a listener of this address. */
@@ -78,13 +79,23 @@ static __always_inline __u32 floor_hash(const struct packet *packet)
 	return word * FLOOR_HASH >> 24;
 }
 
-static __always_inline bool floor_may_hold(const struct floor *known, const struct packet *packet)
+static __always_inline bool floor_may_hold_port(const struct floor *known,
+						const struct packet *packet)
+{
+	return known->port_filter >> (packet->dst_port & 63) & 1;
+}
+
+static __always_inline bool floor_may_hold_source(const struct floor *known,
+						  const struct packet *packet)
 {
 	__u32 bit = floor_hash(packet) & 255;
-	__u64 found = known->address_filter[bit >> 6] >> (bit & 63);
 
-	found |= known->port_filter >> (packet->dst_port & 63);
-	return (found & 1) || packet->ifindex == known->loopback;
+	return known->address_filter[bit >> 6] >> (bit & 63) & 1;
+}
+
+static __always_inline bool has_bit(const __u64 *bits, __u16 at)
+{
+	return bits[at >> 6] >> (at & 63) & 1;
 }
 
 static __always_inline bool floor_holds_port(const struct floor *known, const struct packet *packet)
@@ -93,8 +104,10 @@ static __always_inline bool floor_holds_port(const struct floor *known, const st
 
 	if (!(packet->flags & PACKET_TCP))
 		return false;
-	if (known->ports[packet->dst_port >> 6] >> (packet->dst_port & 63) & 1)
+	if (has_bit(known->ports, packet->dst_port))
 		return true;
+	if (!has_bit(known->tcp_ports, packet->dst_port))
+		return false;
 	__builtin_memcpy(key.addr, packet->dst_addr, 16);
 	if (bpf_map_lookup_elem(&floor_tcp, &key))
 		return true;
@@ -124,10 +137,9 @@ static __always_inline void look_up_floor(struct packet *packet, bool tc)
 		return;
 	if (known->lapse_ns && bpf_ktime_get_boot_ns() >= known->lapse_ns)
 		packet->spared_slots = tc ? known->lapse_tc : known->lapse_xdp;
-	if (__builtin_expect(!floor_may_hold(known, packet), 1))
-		return;
-	if (packet->ifindex == known->loopback || floor_holds_port(known, packet) ||
-	    floor_holds_source(packet))
+	if ((floor_may_hold_port(known, packet) && floor_holds_port(known, packet)) ||
+	    (floor_may_hold_source(known, packet) && floor_holds_source(packet)) ||
+	    packet->ifindex == known->loopback)
 		packet->spared_slots = -1;
 }
 

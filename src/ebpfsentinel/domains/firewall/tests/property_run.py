@@ -19,7 +19,7 @@ from ebpfsentinel.domains.firewall.tests.reference import matches, ranked
 from ebpfsentinel.kernel.load import LinuxKernel
 
 SIZES = (0, 1, 2, 5, 10, 20, 20, 40, 64, 65, 130)
-ACTIONS = {"allow": 0, "deny": 1, "log": 2}
+ACTIONS = {"allow": 0, "deny": 1, "log": 2, "reject": 3}
 
 
 def place_interface(kernel, slot):

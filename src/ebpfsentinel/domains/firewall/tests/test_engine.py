@@ -56,7 +56,7 @@ def own(engine):
         ({"vlan_id": 4095}, "vlan_id"),
         ({"priority": 0}, "priority"),
         ({"id": "a b"}, "is not a rule id"),
-        ({"action": "reject"}, "action"),
+        ({"action": "refuse"}, "action"),
         ({"state": ["new"]}, "state"),
     ],
 )

@@ -8,13 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.settings import FirewallRule
-from ebpfsentinel.domains.firewall.tests.judge import PACKET_META, Judge
+from ebpfsentinel.domains.firewall.tests.guard import Guard
+from ebpfsentinel.domains.firewall.tests.judge import PACKET_META
 from ebpfsentinel.domains.firewall.tests.network import Network
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.libbpf import check, ffi, lib
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.objects import load_object
 from ebpfsentinel.model.kernel import XdpMode
 
@@ -38,25 +37,6 @@ def network():
     made = Network()
     yield made
     made.close()
-
-
-class Guard:
-    """The loaded kernel on the agent's side of the network."""
-
-    def __init__(self, network, mode):
-        self.network = network
-        self.kernel = network.agent.call(LinuxKernel, xdp_mode=mode)
-        network.agent.call(self.kernel.load, [DOMAIN])
-        self.judge = Judge(self.kernel)
-        self.judge.rules()
-
-    def attach(self):
-        self.network.agent.call(self.kernel.attach, [self.network.agent.device])
-        (found,) = self.kernel.attachments()
-        return found.how
-
-    def close(self):
-        self.network.agent.call(self.kernel.detach)
 
 
 @pytest.fixture(params=[XdpMode.NATIVE, XdpMode.GENERIC, XdpMode.TC])
