@@ -1,14 +1,23 @@
-"""What a frame says, parsed a second time in Python: the oracle for ``parse.h``."""
+"""What a frame says, parsed a second time in Python, and what must become of it.
+
+The oracle for ``parse.h`` and, together with ``reference.py``, for the whole program.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
+from ebpfsentinel.domains.firewall.tests.packets import FIRST, WHOLE, Packet
+from ebpfsentinel.domains.firewall.tests.packets import LATER as LATER_KIND
+from ebpfsentinel.domains.firewall.tests.reference import matches
+
 IPV6, VLAN, TCP, FRAGMENT, LATER, PORTS, MALFORMED = 0x01, 0x02, 0x04, 0x10, 0x20, 0x40, 0x80
 EXTENSIONS = {0, 43, 44, 51, 60, 135}
 TAGS = {0x8100, 0x88A8}
 WITH_PORTS = {6, 17, 33, 132, 136}
+ARP = 0x0806
+NEIGHBOUR_DISCOVERY = range(133, 137)
 
 
 @dataclass(slots=True)
@@ -26,6 +35,10 @@ class Parsed:
     vlan: int = 0
     l3: int = 0
     l4: int = 0
+    inner_vlan: int = 0
+    kind: int = 0
+    tos: int = 0
+    icmp: tuple[int, int] | None = None
 
 
 class _CutError(Exception):
@@ -43,7 +56,7 @@ def parse(frame: bytes) -> Parsed:
     found = Parsed(l3=14, l4=14)
     (kind,) = struct.unpack(">H", frame[12:14])
     try:
-        kind = _tags(frame, kind, found)
+        found.kind = kind = _tags(frame, kind, found)
         if kind in TAGS or not kind:
             raise _CutError  # a third tag, or an ethertype that is none
         if kind == 0x0800:
@@ -63,7 +76,10 @@ def _tags(frame: bytes, kind: int, found: Parsed) -> int:
         if kind not in TAGS:
             break
         tci, kind = struct.unpack(">HH", _take(frame, found.l3, 4))
-        found.vlan = found.vlan if depth else tci & 0xFFF
+        if depth:
+            found.inner_vlan = tci & 0xFFF
+        else:
+            found.vlan = tci & 0xFFF
         found.flags |= VLAN
         found.l3 = found.l4 = found.l3 + 4
     return kind
@@ -78,7 +94,7 @@ def _ipv4(frame: bytes, found: Parsed) -> None:
     fragment = struct.unpack(">H", head[6:8])[0]
     found.flags |= LATER if fragment & 0x1FFF else FRAGMENT if fragment & 0x2000 else 0
     found.family, found.protocol, found.l4 = 4, head[9], found.l3 + words
-    found.src, found.dst = struct.unpack(">II", head[12:20])
+    found.src, found.dst, found.tos = *struct.unpack(">II", head[12:20]), head[1]
 
 
 def _ipv6(frame: bytes, found: Parsed) -> None:
@@ -87,7 +103,7 @@ def _ipv6(frame: bytes, found: Parsed) -> None:
         raise _CutError
     found.family, found.protocol, found.l4 = 6, head[6], found.l3 + 40
     found.src, found.dst = (int.from_bytes(head[at : at + 16], "big") for at in (8, 24))
-    found.flags |= IPV6
+    found.flags, found.tos = found.flags | IPV6, (head[0] << 4 | head[1] >> 4) & 0xFF
     try:
         for _ in range(8):
             if found.protocol not in EXTENSIONS or found.flags & LATER:
@@ -116,7 +132,7 @@ def _transport(frame: bytes, found: Parsed) -> None:
     if found.flags & LATER:
         return
     if found.protocol in {1, 58}:
-        _take(frame, found.l4, 2)
+        found.icmp = tuple(_take(frame, found.l4, 2))
     if found.protocol not in WITH_PORTS:
         return
     found.src_port, found.dst_port = struct.unpack(">HH", _take(frame, found.l4, 4))
@@ -124,3 +140,40 @@ def _transport(frame: bytes, found: Parsed) -> None:
     if found.protocol == 6:
         found.flags |= TCP
         found.tcp_flags = _take(frame, found.l4, 14)[13]
+
+
+def packet_of(frame: bytes, found: Parsed, interface: str | None = None) -> Packet:
+    """A parsed frame as rules see it."""
+    kind = LATER_KIND if found.flags & LATER else FIRST if found.flags & FRAGMENT else WHOLE
+    tcp = found.flags & TCP and not found.flags & MALFORMED
+    return Packet(
+        found.family,
+        found.src,
+        found.dst,
+        found.protocol,
+        (found.src_port, found.dst_port) if found.flags & PORTS else None,
+        found.vlan,
+        interface,
+        inner_vlan=found.inner_vlan,
+        icmp=found.icmp,
+        tcp_flags=found.tcp_flags if tcp else None,
+        dscp=found.tos >> 2,
+        fragment=kind,
+        src_mac=int.from_bytes(frame[6:12], "big"),
+        dst_mac=int.from_bytes(frame[:6], "big"),
+    )
+
+
+def decides(order, frame: bytes, found: Parsed, interface=None, now_s=0):
+    """The first of the ranked rules that holds; None: the default policy, as for all but IP."""
+    if not found.family:
+        return None
+    packet = packet_of(frame, found, interface)
+    return next((rule for rule in order if matches(rule, packet, now_s)), None)
+
+
+def is_exempt(found: Parsed) -> bool:
+    """ARP and IPv6 neighbour discovery, which a default drop lets pass."""
+    if found.family == 6 and found.icmp and found.protocol == 58:
+        return found.icmp[0] in NEIGHBOUR_DISCOVERY
+    return found.kind == ARP
