@@ -140,6 +140,7 @@ class Agent:
             SettingsError, KernelError: it cannot be had.
         """
         self._fold.configure(**_fold_settings(self.settings))
+        self.kernel.claim(self.interfaces())
         self.kernel.reserve(self.interfaces())
         self._machine.look_around()
         await self._machine.names.refresh(self._hosts(self.settings))

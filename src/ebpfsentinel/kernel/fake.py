@@ -255,6 +255,9 @@ class FakeKernel:
         if len(self._slots) >= _SLOTS:
             raise KernelError(f"{len(self._slots)} interfaces: {_SLOTS - 1} is the most")
 
+    def claim(self, interfaces: Sequence[str]) -> None:
+        """See the contract; nobody else is here."""
+
     def attach(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
         self._tracing = {name for name, kind, _ in self._enabled_programs() if kind == "tracing"}

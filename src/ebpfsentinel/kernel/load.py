@@ -196,6 +196,9 @@ class LinuxKernel:
             self._slots.setdefault(name, len(self._slots) + 1)
         if len(self._slots) >= _INTERFACE_SLOTS:
             raise KernelError(f"{len(self._slots)} interfaces: {_INTERFACE_SLOTS - 1} is the most")
+
+    def claim(self, interfaces: Sequence[str]) -> None:
+        """See the contract."""
         present = present_interfaces()
         for name in interfaces:
             if name in present:
@@ -205,6 +208,7 @@ class LinuxKernel:
         """See the contract. An interface that is not there (yet) is no error: call again."""
         self._attach_tracing()
         self.reserve(interfaces)
+        self.claim(interfaces)
         present = present_interfaces()
         self._forget(present)
         if not self._places:

@@ -200,6 +200,12 @@ class Kernel(Protocol):
     def reserve(self, interfaces: Sequence[str]) -> None:
         """Give each interface its slot, before rules that name it are planned."""
 
+    def claim(self, interfaces: Sequence[str]) -> None:
+        """Be the one agent on these interfaces, as :meth:`attach` will want to be.
+
+        Before :meth:`load`, so that an agent that is already there is named, and left alone.
+        """
+
     def attach(self, interfaces: Sequence[str]) -> None:
         """Attach to the hooks, and to these interfaces only; call again when they change.
 

@@ -238,22 +238,26 @@ static __always_inline __u64 among_few(const struct fw_bank *bank, const struct 
 }
 
 /*
- * Find the intervals of the fields that are always looked at. Their numbers go through memory, so
- * that the verifier sees equal states after each search, however it went.
+ * Find the intervals of the fields that are always looked at; returns the words in which all have
+ * a rule. Their numbers go through memory, so that the verifier sees equal states after each
+ * search, however it went.
  */
 static __always_inline __u64 locate(const struct fw_bank *bank, const struct packet *packet,
 				    struct fw_scratch *scratch)
 {
 	bool ports = packet->flags & PACKET_PORTS;
+	__u64 some;
 
 	put_address(bank, packet, scratch, FW_SRC_ADDR);
 	put_address(bank, packet, scratch, FW_DST_ADDR);
+	some = bank->intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
+	       bank->intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some;
+	if (!some)
+		return 0;
 	put(bank, scratch, FW_DST_PORT, ports ? packet->dst_port : FW_NOTHING);
 	put(bank, scratch, FW_SRC_PORT, ports ? packet->src_port : FW_NOTHING);
 	put(bank, scratch, FW_PROTOCOL, packet->protocol);
-	return bank->intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
-	       bank->intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some &
-	       bank->intervals[OPAQUE(scratch->common[FW_DST_PORT])].some &
+	return some & bank->intervals[OPAQUE(scratch->common[FW_DST_PORT])].some &
 	       bank->intervals[OPAQUE(scratch->common[FW_SRC_PORT])].some &
 	       bank->intervals[OPAQUE(scratch->common[FW_PROTOCOL])].some;
 }

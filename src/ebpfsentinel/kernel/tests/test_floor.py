@@ -180,7 +180,7 @@ CLAIM = """
 import sys
 from ebpfsentinel.kernel.load import LinuxKernel
 kernel = LinuxKernel()
-kernel.reserve([sys.argv[1]])
+kernel.claim([sys.argv[1]])
 print("claimed", flush=True)
 sys.stdin.read()
 """
@@ -198,10 +198,10 @@ def test_a_second_agent_is_refused_with_the_pid_of_the_first_and_a_dead_one_stop
         with first:
             assert first.stdout.readline() == b"claimed\n"
             with pytest.raises(KernelError, match=rf"{name}.*pid {first.pid} \(.*python"):
-                LinuxKernel().reserve([name])
+                LinuxKernel().claim([name])
             first.kill()
         second = LinuxKernel()
-        second.reserve([name])
+        second.claim([name])
         second.detach()
         assert os.getpid() != first.pid
     finally:
