@@ -237,7 +237,8 @@ def test_ctrl_c_ends_a_watch_quietly(served, alert):
         try:
             assert "moat" in watching.stdout.readline()
             watching.send_signal(signal.SIGINT)
-            assert (watching.wait(20), watching.stderr.read()) == (0, "")
+            _, errors = watching.communicate(timeout=20)  # reads on: a full pipe would hold it up
+            assert (watching.returncode, errors) == (0, "")
         finally:
             stop.set()
             thread.join()
