@@ -310,9 +310,8 @@ static __always_inline __u64 among_all(const struct fw_bank *bank, const struct 
  * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
  * only a few rules, these are checked one by one. A global function, see fw_locate.
  */
-__noinline __u64 fw_classify(__u32 slot, bool tc)
+__noinline __u64 fw_classify(const struct packet *packet, __u32 slot)
 {
-	struct packet *packet = tc ? packet_of(&tc_packet) : packet_of(&xdp_packet);
 	const struct fw_bank *bank = bank_at(slot);
 	__u64 found;
 
@@ -337,7 +336,7 @@ static __always_inline void put_macs(void *data, void *end)
 
 /* Ask the banks of the packet's family in turn; 0: no rule matches. */
 static __always_inline struct fw_found first_match(const struct fw_head *head,
-						   const struct packet *packet, bool tc)
+						   const struct packet *packet)
 {
 	union {
 		__u64 whole;
@@ -351,7 +350,7 @@ static __always_inline struct fw_found first_match(const struct fw_head *head,
 	for (bank = 0; bank < FW_BANKS && bank < banks && !found.whole; bank++) {
 		place = wide * FW_BANKS + bank;
 		slot = 2 * place + (head->current >> place & 1);
-		found.whole = fw_classify(slot, tc);
+		found.whole = fw_classify(packet, slot);
 	}
 	return found.rule;
 }

@@ -121,7 +121,7 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
  * Judge the packet and write the verdict into it; true: it must be dropped. What is not IP, or has
  * no whole IP header, matches no rule: the default policy has it.
  */
-static __always_inline bool judge(struct packet *packet, void *data, void *end, bool tc)
+static __always_inline bool judge(struct packet *packet, void *data, void *end)
 {
 	const struct fw_head *head = head_in_force();
 	struct fw_found rule;
@@ -133,7 +133,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 	sample(head, packet, data, end);
 	if (head->asks_macs)
 		put_macs(data, end);
-	rule = first_match(head, packet, tc);
+	rule = first_match(head, packet);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
 		packet->action = rule.action;
@@ -166,7 +166,7 @@ int xdp_firewall(struct xdp_md *ctx)
 	if (!packet)
 		return XDP_PASS;
 	return xdp_act(ctx, packet,
-		       judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false));
+		       judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end));
 }
 
 /* The stand-in where an interface takes no XDP program. */
@@ -178,8 +178,8 @@ int tc_firewall(struct __sk_buff *ctx)
 	if (!packet)
 		return TC_NEXT;
 	return tc_act(ctx, packet,
-		      !packet->by_xdp && judge(packet, (void *)(long)ctx->data,
-					       (void *)(long)ctx->data_end, true));
+		      !packet->by_xdp &&
+			      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
