@@ -190,22 +190,15 @@ static __always_inline void put_address(const struct fw_bank *bank, const struct
 		put(bank, scratch, field, addr[0]);
 }
 
-static __always_inline __u64 first_of_few(const struct fw_bank *bank, const struct packet *packet,
-					  bool dst, bool wide)
+/* The first of `count` listed rules that holds, of which this end's address is known to. */
+static __always_inline __u64 first_of(const struct fw_bank *bank, const struct packet *packet,
+				      const __u16 *list, __u32 count, bool dst, bool wide)
 {
-	const __u32 *narrow = dst ? packet->dst_addr : packet->src_addr;
 	const __u32 *other = dst ? packet->src_addr : packet->dst_addr;
-	const struct fw_index *index = &bank->index[dst ? FW_DST_ADDR : FW_SRC_ADDR];
-	const struct fw_few *few =
-		&bank->few[wide ? find(bank, index, pair(narrow), pair(narrow + 2), true)
-				: find(bank, index, narrow[0], 0, false)];
-	__u32 count = few->count;
 	int pick;
 
-	if (count == FW_MANY)
-		return UNDECIDED;
 	for (pick = 0; pick < FW_FEW; pick++) {
-		__u32 number = few->rule[pick] & (FW_RULES - 1);
+		__u32 number = list[pick] & (FW_RULES - 1);
 		const struct fw_rule *rule = &bank->rules[number];
 		const struct fw_rest *rest = &bank->rests[number];
 
@@ -226,6 +219,31 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 		return FOUND(rule);
 	}
 	return 0;
+}
+
+/*
+ * What a bucket says at once is asked first: a read less in a chain of reads that each wait for
+ * the one before.
+ */
+static __always_inline __u64 first_of_few(const struct fw_bank *bank, const struct packet *packet,
+					  bool dst, bool wide)
+{
+	const __u32 *narrow = dst ? packet->dst_addr : packet->src_addr;
+	const struct fw_index *index = &bank->index[dst ? FW_DST_ADDR : FW_SRC_ADDR];
+	__u64 high = wide ? pair(narrow) : narrow[0];
+	__u64 bucket = (high - index->origin) >> (index->shift & 63);
+	const struct fw_near *near = &bank->near[bucket & (FW_NEAR - 1)];
+	const __u16 *list = near->rule;
+	__u32 count = near->count;
+
+	if (high < index->origin || bucket >= index->last || count == FW_MANY) {
+		const struct fw_few *few =
+			&bank->few[find(bank, index, high, wide ? pair(narrow + 2) : 0, wide)];
+
+		list = few->rule;
+		count = few->count;
+	}
+	return count == FW_MANY ? UNDECIDED : first_of(bank, packet, list, count, dst, wide);
 }
 
 static __always_inline __u64 among_few(const struct fw_bank *bank, const struct packet *packet)

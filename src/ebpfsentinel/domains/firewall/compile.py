@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_REST, FW_RULE, FwField
+from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_NEAR, FW_REST, FW_RULE, FwField
 from ebpfsentinel.domains.firewall.record import MORE, record_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _BUCKET_BITS = {
 _FEW_BUCKETS = 8
 """Bits of the index of other fields. All buckets together are fewer than there is room for."""
 
-FEW, MANY = FW_FEW["rule"].shape[0], 0xFFFF
+FEW, NEAR, MANY = FW_FEW["rule"].shape[0], FW_NEAR["rule"].shape[0], 0xFFFF
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -176,7 +176,21 @@ def _list_few(pool: _Pool, narrow: int, count: int) -> int:
     owner, rule = _set_bits(listed[at], word * 64, words)
     nth = np.arange(len(owner)) - np.searchsorted(owner, owner)
     few["rule"][owner, nth] = rule
+    _list_near(pool, narrow)
     return int(count - len(listed))
+
+
+def _list_near(pool: _Pool, narrow: int) -> None:
+    """The rules of each bucket in which one interval is all there is, and few of them."""
+    bank, index = pool.bank, pool.bank["index"][narrow]
+    start, buckets = int(index["base"]), int(index["last"])
+    first = bank["base"][start : start + buckets]
+    whole = first == bank["base"][start + 1 : start + buckets + 1]
+    few, near = bank["few"][first], bank["near"]
+    listed = whole & (few["count"] <= NEAR)
+    near["count"] = MANY
+    near["count"][:buckets][listed] = few["count"][listed]
+    near["rule"][:buckets] = few["rule"][:, :NEAR]
 
 
 def _set_bits(

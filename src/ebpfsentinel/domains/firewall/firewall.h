@@ -71,6 +71,14 @@ struct fw_few {
 
 #define FW_MANY 0xffff
 
+/* The same of a bucket without a border in it and with at most three rules; else FW_MANY. */
+struct fw_near {
+	__u16 rule[3];
+	__u16 count;
+};
+
+#define FW_NEAR 32768
+
 /*
  * Where a field's intervals are: from the high bits of a key, (key - origin) >> shift, to the
  * interval that this bucket begins in, fw_bank.base[base + bucket]. The buckets span where most
@@ -153,6 +161,7 @@ struct fw_bank {
 	__u64 low[FW_POOL];    /* and the lower one */
 	struct fw_interval intervals[FW_POOL];
 	struct fw_few few[FW_POOL];
+	struct fw_near near[FW_NEAR]; /* by bucket of narrow_field */
 	struct fw_rule rules[FW_RULES];
 	struct fw_rest rests[FW_RULES];
 	struct fw_index index[FW_FIELD_SLOTS];
