@@ -129,6 +129,14 @@ class Lab:
         agent.start()
         return agent
 
+    def agent_of(self, config: Path) -> RunningAgent:
+        """A started agent with this configuration; where its state lies is the caller's affair."""
+        agent = RunningAgent(self, {})
+        agent.config = config
+        self.agents.append(agent)
+        agent.start()
+        return agent
+
     def close(self) -> None:
         for agent in self.agents:
             agent.end()
