@@ -17,7 +17,7 @@ from ebpfsentinel.domains.firewall.imports.nft import read_nft
 
 PAGE = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text()
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FILE = re.compile(r"`([\w.]+)`[^`\n]*(?:`[^`\n]*`[^`\n]*)*\n\n```\w+\n(.*?)^```$", re.DOTALL | re.M)
+FILE = re.compile(r"`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 OPEN, CLOSED, NOBODYS = 9, 7301, 7302
 START = "ebpfsentinel-agent --config new.yaml"
 
@@ -82,9 +82,7 @@ class Walk:
             (folder / name).write_text(body)
         (folder / "traffic.pcap").write_bytes(frames())
         self.agent = None
-        self.blocks = [
-            body.rstrip() for language, body in BLOCK.findall(self.text) if not language
-        ]
+        self.blocks = [body.rstrip() for language, body in BLOCK.findall(self.text) if not language]
 
     def run(self, script):
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -149,7 +147,13 @@ def test_a_file_of_the_reference_is_met_as_the_page_says(lab, tmp_path):
     done = walk.run(command)
     assert (done.stderr + done.stdout).strip() == shown
     rule = "{id: web, priority: 10, action: pass, "
-    for key in ("state: [new]", "max_states: 5", "dscp_mark: 4", "interfaces: [lan]", "tenant_id: 1"):
+    for key in (
+        "state: [new]",
+        "max_states: 5",
+        "dscp_mark: 4",
+        "interfaces: [lan]",
+        "tenant_id: 1",
+    ):
         text = (tmp_path / "reference.yaml").read_text().replace(rule, f"{rule}{key}, ")
         (tmp_path / "more.yaml").write_text(text)
         done = walk.run(shlex.join(["ebpfsentinel-agent", "config", "check", "more.yaml"]))
