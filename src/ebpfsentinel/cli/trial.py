@@ -67,7 +67,7 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
     Raises:
         SettingsError: the engine refuses; KernelError: the kernel does.
     """
-    kernel = LinuxKernel(trial=True)
+    kernel = LinuxKernel()
     engine = domain.engine(Tools(rules=Cel()))
     enabled = getattr(attempt.settings, "enabled", True)
     try:

@@ -75,11 +75,7 @@ class LinuxKernel:
         on_exit: OnExit = OnExit.DETACH,
         xdp_mode: XdpMode = XdpMode.AUTO,
         pin_root: Path = pins.ROOT,
-        *,
-        trial: bool = False,
     ) -> None:
-        """``trial``: it will be attached nowhere, so it claims no interface."""
-        self._trial = trial
         self._keep = on_exit is OnExit.KEEP
         self._mode = xdp_mode
         self._root = pin_root
@@ -205,7 +201,7 @@ class LinuxKernel:
         """See the contract."""
         present = present_interfaces()
         for name in interfaces:
-            if name in present and not self._trial:
+            if name in present:
                 self._claims.take(name, present[name])
 
     def attach(self, interfaces: Sequence[str]) -> None:
