@@ -129,6 +129,22 @@ class Lab:
         agent.start()
         return agent
 
+    def agent_within(self, wrapper: list[str], **sections: Any) -> RunningAgent:
+        """A started agent behind a command that ends in exec."""
+        agent = RunningAgent(self, sections)
+        agent.wrapper = wrapper
+        self.agents.append(agent)
+        agent.start()
+        return agent
+
+    def agent_of(self, config: Path) -> RunningAgent:
+        """A started agent with this configuration; where its state lies is the caller's affair."""
+        agent = RunningAgent(self, {})
+        agent.config = config
+        self.agents.append(agent)
+        agent.start()
+        return agent
+
     def close(self) -> None:
         for agent in self.agents:
             agent.end()
@@ -144,6 +160,7 @@ class RunningAgent:
         self.config = lab.tmp / "config.json"
         self.state = lab.tmp / "state"
         self.process: subprocess.Popen[str] | None = None
+        self.wrapper: list[str] = []
         self.write(**sections)
 
     def write(self, **sections: Any) -> None:
@@ -157,7 +174,14 @@ class RunningAgent:
         """Returns once the agent says that it guards the host."""
         with (self.lab.tmp / "log").open("a") as log:
             self.process = subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{self.lab.guarded}", AGENT, "-c", self.config],
+                [
+                    "nsenter",
+                    f"--net=/run/netns/{self.lab.guarded}",
+                    *self.wrapper,
+                    AGENT,
+                    "-c",
+                    self.config,
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -155,6 +155,22 @@ def test_kept_enforcement_survives_sigkill_and_is_adopted(lab: Any) -> None:
     assert lab.arrivals(5353) == 20
 
 
+def test_a_time_to_live_is_over_in_the_kernel_when_the_agent_is_dead(lab: Any) -> None:
+    agent = lab.agent(agent={"on_exit": "keep"}, firewall={"mode": "block"})
+    try:
+        agent.cli("firewall", "add", "--json", json.dumps(DENY | {"ttl": 4}))
+        began = time.monotonic()
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        assert lab.arrivals(5353, 5) == 0
+        while lab.arrivals(5353, 1) == 0:
+            assert time.monotonic() - began < 8
+        assert time.monotonic() - began > 2
+    finally:
+        agent.end()
+        agent.cli("detach", "--all")
+
+
 def test_an_interface_that_comes_back_or_is_renamed_is_guarded(lab: Any) -> None:
     agent = lab.agent(firewall=BLOCK)
     lab.run(lab.guarded, "ip", "link", "del", "guard0")

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dns.message
 import dns.resolver
@@ -19,17 +19,18 @@ from ebpfsentinel.kernel.fake import FakeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class NameServer(threading.Thread):
     """Answers on loopback with what is in ``zone``; a name that is not there gets no answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         super().__init__(daemon=True)
         self.zone: dict[tuple[str, str], tuple[int, list[str]]] = {}
         self.asked = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(("127.0.0.1", port))
         self.port = self._socket.getsockname()[1]
 
     def run(self) -> None:
@@ -132,3 +133,64 @@ def test_a_namespace_is_known_by_the_interfaces_that_lead_there() -> None:
         assert found.surroundings(()).namespaces[name] == (link,)
     finally:
         ip("netns", "del", name)
+
+
+DENY = {"id": "no", "priority": 1, "action": "deny", "protocol": "udp", "dst_port": 5353}
+
+
+def dies(lab: Any) -> bool:
+    """Does a datagram to the denied port die?"""
+    return lab.arrivals(5353, 1) == 0
+
+
+def until(lab: Any, *, denied: bool) -> None:
+    """Send until that is what becomes of it; the test's own timeout ends it."""
+    while dies(lab) != denied:
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
+def test_packets_follow_what_a_dns_name_stands_for(lab: Any, tmp_path: Path) -> None:
+    with lab.inside(lab.guarded):
+        names = NameServer(53)
+    names.zone = {("bad.test.", "A"): (5, ["10.77.0.1"]), ("bad.test.", "AAAA"): (5, [])}
+    names.start()
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\n")
+    mounted = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    aliases = {"bad": {"type": "dynamic_dns", "values": ["bad.test"]}}
+    section = {"mode": "block", "rules": [DENY | {"src_alias": "bad"}], "aliases": aliases}
+    try:
+        agent = lab.agent_within(
+            ["unshare", "-m", "sh", "-c", mounted, str(resolver)], firewall=section
+        )
+        until(lab, denied=True)
+        names.zone["bad.test.", "A"] = (5, ["192.0.2.1"])
+        until(lab, denied=False)
+        agent.end()
+    finally:
+        names.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
+def test_packets_follow_the_file_of_a_group(lab: Any, tmp_path: Path) -> None:
+    listed = tmp_path / "bad.txt"
+    listed.write_text("192.0.2.1  # another\n")
+    aliases = {"bad": {"type": "file", "path": str(listed)}}
+    lab.agent(
+        firewall={"mode": "block", "rules": [DENY | {"src_alias": "bad"}], "aliases": aliases}
+    )
+    assert not dies(lab)
+    listed.write_text("192.0.2.1\n10.77.0.0/24\n")
+    until(lab, denied=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
+def test_w37_packets_from_a_namespace_meet_its_rules_and_no_others(lab: Any) -> None:
+    agent = lab.agent(
+        firewall={"mode": "block", "rules": [DENY | {"scope": {"namespace": lab.sender}}]}
+    )
+    assert dies(lab)
+    agent.write(firewall={"mode": "block", "rules": [DENY | {"scope": {"namespace": lab.guarded}}]})
+    agent.cli("config", "reload")
+    assert not dies(lab)

@@ -40,14 +40,19 @@ def frames():
         yield macs + b"\x08\x00" + ip + src + b"\x0a\0\0\x02" + transport
 
 
+def capture():
+    """The packets as a pcap file."""
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    records = (struct.pack("<IIII", 0, 0, len(each), len(each)) + each for each in frames())
+    return head + b"".join(records)
+
+
 def prepare(lab, folder):
     """The page's files, and an agent that runs with the first of them."""
     text = PAGE.read_text().replace("eth0", "guard0")
     for name, body in FILE.findall(text):
         (folder / name).write_text(body)
-    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    records = (struct.pack("<IIII", 0, 0, len(each), len(each)) + each for each in frames())
-    (folder / "traffic.pcap").write_bytes(head + b"".join(records))
+    (folder / "traffic.pcap").write_bytes(capture())
     section = yaml.safe_load((folder / "config.yaml").read_text())["firewall"]
     lab.agent(firewall=section)
 

@@ -26,7 +26,7 @@ class RuleAction(Spelling):
     @classmethod
     def aliases(cls) -> dict[str, str]:
         """The reference system's other spellings."""
-        return {"pass": "allow", "drop": "deny", "block": "deny"}
+        return {"pass": "allow", "drop": "deny", "block": "deny", "reset": "reject"}
 
 
 class Protocol(Spelling):

@@ -71,7 +71,14 @@ def test_ports_are_spelled_as_in_the_reference(ports):
 
 
 @pytest.mark.parametrize(
-    ("spelled", "action"), [("drop", "deny"), ("BLOCK", "deny"), ("pass", "allow"), ("Log", "log")]
+    ("spelled", "action"),
+    [
+        ("drop", "deny"),
+        ("BLOCK", "deny"),
+        ("pass", "allow"),
+        ("Log", "log"),
+        ("reset", "reject"),
+    ],
 )
 def test_actions_have_aliases(spelled, action):
     assert own(engine_of(RULE | {"action": spelled}))["a"].action == action

@@ -147,6 +147,7 @@ def test_a_rule_of_one_interface(native, network):
 
 
 def test_a_tc_program_reads_the_metadata(network, tmp_path):
+    """W1: in the reference it names no rule, and nobody reads it."""
     guard = Guard(network, XdpMode.NATIVE)
     source = Path(__file__).parent / "read_meta.bpf.c"
     try:
