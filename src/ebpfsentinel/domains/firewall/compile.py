@@ -157,7 +157,7 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     many = _list_few(pool, narrow, borders[narrow])
     only_bitmaps = np.count_nonzero(records["rule"]["asks"] & MORE)
     bank["narrow_field"] = narrow
-    bank["sparse"] = 4 * many <= borders[narrow] and 4 * only_bitmaps <= len(rules)
+    bank["sparse"] = many < borders[narrow] and 4 * only_bitmaps <= len(rules)
     return value
 
 

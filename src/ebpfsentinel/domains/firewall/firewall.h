@@ -167,7 +167,7 @@ struct fw_bank {
 	struct fw_index index[FW_FIELD_SLOTS];
 	__u8 asked[FW_FIELD_SLOTS]; /* of the rarer fields, those that rules ask for, best first */
 	__u32 asked_count;
-	__u8 sparse;       /* most intervals of narrow_field have but a few rules */
+	__u8 sparse;       /* some intervals of narrow_field have but a few rules */
 	__u8 narrow_field; /* an address; few has the rules of its intervals */
 	__u8 pad[2];
 	__u16 base[FW_BUCKETS + 8];
