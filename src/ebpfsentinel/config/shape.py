@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -49,10 +48,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 ANYTHING = mi.AnyType()
 
 
-@cache
+_shapes: dict[Any, mi.Type] = {}
+
+
 def shape_of(target: Any) -> mi.Type:
     """The type as msgspec describes it; the same object each time, see :class:`_Facts`."""
-    return mi.type_info(target)
+    if target not in _shapes:
+        _shapes[target] = mi.type_info(target)
+    return _shapes[target]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,9 @@ def _of(kind: mi.Type) -> _Facts:
     known = _facts.get(id(kind))
     if known is None:
         plain = _bare(kind)
-        fields = {f.encode_name: f for f in plain.fields} if isinstance(plain, mi.StructType) else {}
+        fields = (
+            {f.encode_name: f for f in plain.fields} if isinstance(plain, mi.StructType) else {}
+        )
         about = (kind.extra_json_schema or {}) if isinstance(kind, mi.Metadata) else {}
         known = _facts[id(kind)] = _Facts(kind, plain, fields, about)
     return known

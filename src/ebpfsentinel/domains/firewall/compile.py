@@ -298,9 +298,7 @@ def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
     return origin, shift
 
 
-def _below(
-    borders: NDArray[np.uint64], origin: int, shift: int, buckets: int
-) -> NDArray[np.int64]:
+def _below(borders: NDArray[np.uint64], origin: int, shift: int, buckets: int) -> NDArray[np.int64]:
     """How many borders are at or below the start of each bucket and above that of the one before.
 
     One that lies inside a bucket counts for the next.

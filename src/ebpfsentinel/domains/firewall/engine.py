@@ -296,7 +296,7 @@ class FirewallEngine:
 def _places(
     rules: Sequence[CheckedRule], numbers: Mapping[str, int], firsts: Mapping[int, Bank]
 ) -> dict[int, Bank]:
-    """What each place of ``fw_banks`` shall hold; ``firsts`` are first banks to be kept if they fit.
+    """What each place of ``fw_banks`` shall hold; ``firsts`` are banks to be kept if they fit.
 
     Raises:
         SettingsError: there are too many.

@@ -156,7 +156,7 @@ class ProcessEngine:
 
     def has(self, collection: str, key: str) -> bool:
         """See :class:`~ebpfsentinel.model.domain.Engine`."""
-        return any(rule.id == key for rule in self.items(collection))
+        return any(getattr(rule, "id", None) == key for rule in self.items(collection))
 
     def status(self) -> dict[str, Any]:
         """Mode, rules, size of the tree, counts of events."""
