@@ -230,9 +230,8 @@ class Changes:
             found.lapse for found in self._domains[name].collections if found.name == collection
         ):
             item = _started(item, self._surroundings().now_ns)
-        key = self._key(name, collection)
         value = self.key_of(name, collection, item)
-        if any(getattr(found, key) == value for found in self._engines[name].items(collection)):
+        if self._engines[name].has(collection, value):
             raise DuplicateItem(value)
         items = self._runtime[name].get(collection, [])
         self._try(name, self._runtime[name] | {collection: [*items, item]})
@@ -249,8 +248,7 @@ class Changes:
         items = self._runtime[name].get(collection, [])
         gone = next((found for found in items if getattr(found, key) == value), None)
         if gone is None:
-            known = self._engines[name].items(collection)
-            exists = any(getattr(found, key) == value for found in known)
+            exists = self._engines[name].has(collection, value)
             raise SystemItem(value) if exists else UnknownItem(value)
         rest = [found for found in items if found is not gone]
         self._try(name, self._runtime[name] | {collection: rest})

@@ -10,7 +10,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from ebpfsentinel.config.load import settings_type
-from ebpfsentinel.config.shape import bare, fields_of, notes
+from ebpfsentinel.config.shape import bare, fields_of, notes, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def schema(domains: Sequence[Domain]) -> dict[str, Any]:
 
 def example(domains: Sequence[Domain]) -> str:
     """An annotated YAML configuration of all defaults; optional keys stand as comments."""
-    kind = mi.type_info(settings_type(tuple(domains)))
+    kind = shape_of(settings_type(tuple(domains)))
     return _HEAD + "\n" + "\n".join(_block(kind, 0)) + "\n"
 
 

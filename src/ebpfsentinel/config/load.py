@@ -25,7 +25,16 @@ from msgspec import Meta
 from ebpfsentinel.config.masking import secrets
 from ebpfsentinel.config.read import MAX_BYTES, read, value
 from ebpfsentinel.config.sections import RESERVED_SECTIONS, CoreSettings, LogLevel
-from ebpfsentinel.config.shape import bare, convert, fields_of, inner, join, notes
+from ebpfsentinel.config.shape import (
+    ANYTHING,
+    bare,
+    convert,
+    fields_of,
+    inner,
+    join,
+    notes,
+    shape_of,
+)
 from ebpfsentinel.model.settings import SettingsError, parse_network
 
 if TYPE_CHECKING:
@@ -99,7 +108,7 @@ def load(
         SettingsError: the first thing that cannot be taken, with place and remedy.
     """
     target = settings_type(tuple(domains))
-    kind = mi.type_info(target)
+    kind = shape_of(target)
     tree, sources = _file(path, kind)
     warnings: list[str] = []
     for layer in (_log_filter(env, warnings), _environment(env, kind), _flags(flags)):
@@ -138,8 +147,8 @@ def _file(path: Path | None, kind: mi.Type) -> tuple[dict[str, Any], dict[str, s
         return {}, {}
     data, mode = _bytes(path)
     tree = read(data, str(path), path.suffix.lstrip(".").lower())
-    found = next(secrets(tree, kind), None)
-    if found and mode & stat.S_IROTH:
+    found = next(secrets(tree, kind), None) if mode & stat.S_IROTH else None
+    if found:
         problem = f"holds a secret ({found}) and everybody may read it"
         raise SettingsError(str(path), problem, f"Run: chmod o-r {path}")
     return tree, {place: str(path) for place in _leaves(tree)}
@@ -158,7 +167,7 @@ def _bytes(path: Path) -> tuple[bytes, int]:
 
 
 def _leaves(tree: Any, place: str = "") -> Iterator[str]:
-    for key, found, _ in inner(tree, mi.AnyType()):
+    for key, found, _ in inner(tree, ANYTHING):
         if isinstance(found, dict) and found:
             yield from _leaves(found, join(place, key))
         else:
@@ -342,11 +351,11 @@ def _fill(settings: CoreSettings) -> None:
 
 def _not_in_force(tree: Any, kind: mi.Type, place: str = "") -> Iterator[str]:
     for key, found, found_kind in inner(tree, kind):
-        here = join(place, key)
         if notes(found_kind).get("x-reserved"):
+            here = join(place, key)
             if place:
                 yield f"{here} is not in this version: it has no effect"
             else:
                 yield f"section {here} is not in this version: nothing in it is in force"
         elif isinstance(found, dict | list):
-            yield from _not_in_force(found, found_kind, here)
+            yield from _not_in_force(found, found_kind, join(place, key))

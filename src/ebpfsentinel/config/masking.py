@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import msgspec.inspect as mi
 
-from ebpfsentinel.config.shape import bare, hides, inner, join, notes
+from ebpfsentinel.config.shape import bare, hides, inner, join, notes, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ MASK = "***"
 
 def masked(settings: msgspec.Struct) -> dict[str, Any]:
     """The settings as plain values, secrets as ``***``; absent reserved sections are left out."""
-    kind = mi.type_info(type(settings))
+    kind = shape_of(type(settings))
     tree = msgspec.to_builtins(settings)
     shown = {
         str(key): found
@@ -33,14 +33,14 @@ def masked(settings: msgspec.Struct) -> dict[str, Any]:
 def secrets(tree: Any, kind: mi.Type, place: str = "") -> Iterator[str]:
     """Places of all secrets that are set in ``tree``."""
     for key, found, found_kind in inner(tree, kind):
-        here = join(place, key)
         if hides(key, found_kind):
             if found not in (None, "", {}, []):
-                yield here
-        elif isinstance(found, str) and _USERINFO.search(found):
-            yield here
-        else:
-            yield from secrets(found, found_kind, here)
+                yield join(place, key)
+        elif isinstance(found, str):
+            if "@" in found and _USERINFO.search(found):
+                yield join(place, key)
+        elif isinstance(found, dict | list):
+            yield from secrets(found, found_kind, join(place, key))
 
 
 def _mask(tree: Any, kind: mi.Type) -> Any:

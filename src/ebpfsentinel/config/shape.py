@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -44,25 +45,69 @@ def nearest(word: str, known: Iterable[str]) -> str:
     )
 
 
-def bare(kind: mi.Type) -> mi.Type:
-    """The type without annotations, and without ``None`` where that leaves one type."""
+ANYTHING = mi.AnyType()
+
+
+_shapes: dict[Any, mi.Type] = {}
+
+
+def shape_of(target: Any) -> mi.Type:
+    """The type as msgspec describes it; the same object each time, see :class:`_Facts`."""
+    if target not in _shapes:
+        _shapes[target] = mi.type_info(target)
+    return _shapes[target]
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is asked of a type at each of thousands of values, worked out once.
+
+    Kept by identity, since types of msgspec have no hash; ``kind`` keeps the identity taken.
+    """
+
+    kind: mi.Type
+    bare: mi.Type
+    fields: dict[str, mi.Field]
+    notes: dict[str, Any]
+
+
+_facts: dict[int, _Facts] = {}
+
+
+def _of(kind: mi.Type) -> _Facts:
+    known = _facts.get(id(kind))
+    if known is None:
+        plain = _bare(kind)
+        fields = (
+            {f.encode_name: f for f in plain.fields} if isinstance(plain, mi.StructType) else {}
+        )
+        about = (kind.extra_json_schema or {}) if isinstance(kind, mi.Metadata) else {}
+        known = _facts[id(kind)] = _Facts(kind, plain, fields, about)
+    return known
+
+
+def _bare(kind: mi.Type) -> mi.Type:
     while isinstance(kind, mi.Metadata):
         kind = kind.type
     if isinstance(kind, mi.UnionType):
         rest = [member for member in kind.types if not isinstance(member, mi.NoneType)]
-        return bare(rest[0]) if len(rest) == 1 else kind
+        return _bare(rest[0]) if len(rest) == 1 else kind
     return kind
+
+
+def bare(kind: mi.Type) -> mi.Type:
+    """The type without annotations, and without ``None`` where that leaves one type."""
+    return _of(kind).bare
 
 
 def notes(kind: mi.Type) -> dict[str, Any]:
     """What the schema says of a type: ``description``, ``x-secret``, ``x-reserved``..."""
-    return (kind.extra_json_schema or {}) if isinstance(kind, mi.Metadata) else {}
+    return _of(kind).notes
 
 
 def fields_of(kind: mi.Type) -> dict[str, mi.Field]:
     """Key to field of a struct type; empty for any other type."""
-    kind = bare(kind)
-    return {f.encode_name: f for f in kind.fields} if isinstance(kind, mi.StructType) else {}
+    return _of(kind).fields
 
 
 def join(place: str, key: str | int) -> str:
@@ -78,14 +123,13 @@ def inner(tree: Any, kind: mi.Type) -> Iterator[tuple[str | int, Any, mi.Type]]:
     A key that the type does not have comes with the type ``Any``.
     """
     plain = bare(kind)
-    anything = mi.AnyType()
     if isinstance(tree, dict):
-        fields = fields_of(plain)
-        other = plain.value_type if isinstance(plain, mi.DictType) else anything
+        fields = fields_of(kind)
+        other = plain.value_type if isinstance(plain, mi.DictType) else ANYTHING
         for key, found in tree.items():
             yield key, found, fields[key].type if key in fields else other
     elif isinstance(tree, list):
-        items = plain.item_type if isinstance(plain, mi.ListType) else anything
+        items = plain.item_type if isinstance(plain, mi.ListType) else ANYTHING
         for index, found in enumerate(tree):
             yield index, found, items
 
@@ -107,7 +151,7 @@ def convert(tree: Any, target: type[T], place: str = "", *, strict: bool = True)
     Raises:
         SettingsError: with the place below ``place``, what was found, and what to write instead.
     """
-    kind = mi.type_info(target)
+    kind = shape_of(target)
     refuse_unknown(tree, kind, place)
     try:
         return msgspec.convert(tree, target, strict=strict)
@@ -152,7 +196,7 @@ def _walk(tree: Any, kind: mi.Type, path: str) -> tuple[Any, mi.Type]:
         step: str | int = int(index) if index.isdigit() else key
         inside = {at: (found, found_kind) for at, found, found_kind in inner(tree, kind)}
         if step not in inside:
-            return Unseen(), mi.AnyType()
+            return Unseen(), ANYTHING
         tree, kind = inside[step]
     return tree, kind
 

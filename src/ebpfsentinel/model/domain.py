@@ -168,6 +168,9 @@ class Engine(Protocol):
     def items(self, collection: str) -> Sequence[msgspec.Struct]:
         """All items in force, those of the settings and the system's own included."""
 
+    def has(self, collection: str, key: str) -> bool:
+        """Is an item of this key among :meth:`items`? Cheaper than looking through them."""
+
     def status(self) -> dict[str, Any]:
         """A JSON-able summary; ``rule_count`` where the domain has rules, and ``mode``."""
 

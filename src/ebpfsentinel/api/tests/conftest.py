@@ -49,6 +49,9 @@ class MoatEngine:
     def items(self, _collection: str):
         return self.rules
 
+    def has(self, _collection: str, key: str):
+        return any(rule.id == key for rule in self.rules)
+
     def status(self):
         return {"enabled": True, "mode": Mode.ALERT, "rule_count": len(self.rules)}
 

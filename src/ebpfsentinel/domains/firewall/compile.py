@@ -224,7 +224,7 @@ def _field(
     """
     wide = pool.wide and name in _ADDRESSES
     halves = np.concatenate([np.zeros((1, 2), np.uint64), spans["low"], spans["behind"]])
-    order, borders, inverse = _unique(halves, wide=wide)
+    borders, inverse = _unique(halves, wide=wide)
     begin, behind = inverse[1 : 1 + len(spans)], inverse[1 + len(spans) :]
     closed = spans["open"] == 0
     places = np.concatenate([np.zeros_like(careless), begin, behind[closed]])
@@ -232,7 +232,7 @@ def _field(
     at = pool.take("intervals", len(borders))
     pool.bank["begins"][at], pool.bank["low"][at] = borders[:, 0], borders[:, 1]
     _leaves(pool, pool.bank["intervals"][at], places, toggled)
-    _index(pool, name, at.start, order, borders)
+    _index(pool, name, at.start, borders)
     return len(borders)
 
 
@@ -271,12 +271,12 @@ def _sortable(halves: NDArray[np.uint64], *, wide: bool) -> NDArray[Any]:
 
 def _unique(
     halves: NDArray[np.uint64], *, wide: bool
-) -> tuple[NDArray[Any], NDArray[np.uint64], NDArray[np.intp]]:
-    """Sortable and plain borders in order, and the border of each value."""
-    order, first, inverse = np.unique(
+) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """The borders in order, and the border of each value."""
+    _, first, inverse = np.unique(
         _sortable(halves, wide=wide), return_index=True, return_inverse=True
     )
-    return order, halves[first], inverse
+    return halves[first], inverse
 
 
 def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
@@ -298,21 +298,28 @@ def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
     return origin, shift
 
 
-def _index(
-    pool: _Pool, name: int, first: int, order: NDArray[Any], borders: NDArray[np.uint64]
-) -> None:
+def _below(borders: NDArray[np.uint64], origin: int, shift: int, buckets: int) -> NDArray[np.int64]:
+    """How many borders are at or below the start of each bucket and above that of the one before.
+
+    One that lies inside a bucket counts for the next.
+    """
+    high, low = borders[:, 0], borders[:, 1]
+    above = high - np.minimum(high, np.uint64(origin))
+    bucket = above >> np.uint64(shift)
+    within = ((bucket << np.uint64(shift)) != above) | ((low != 0) & (high >= np.uint64(origin)))
+    first = np.minimum(bucket, np.uint64(buckets)).astype(np.int64) + within
+    return np.bincount(np.minimum(first, buckets), minlength=buckets + 1)[:buckets]
+
+
+def _index(pool: _Pool, name: int, first: int, borders: NDArray[np.uint64]) -> None:
     """From the high bits of a key to the interval that its bucket begins in."""
     most = _BUCKET_BITS.get(FwField(name), _FEW_BUCKETS)
     bits = min(most, len(borders).bit_length() + 4)  # few rules touch few cache lines
     origin, shift = _span(borders[1:, 0], bits)
-    starts = np.uint64(origin) + (np.arange(1 << bits, dtype=np.uint64) << np.uint64(shift))
-    reached = starts >= np.uint64(origin)  # the rest has wrapped round: behind the last border
-    wide = order.dtype.kind == "S"
-    at = _sortable(np.stack([starts, np.zeros_like(starts)], axis=1), wide=wide)
-    found = np.searchsorted(order, at, side="right") - 1
+    found = np.cumsum(_below(borders, origin, shift, 1 << bits)) - 1
     buckets = pool.take("base", (1 << bits) + 1)
     base = pool.bank["base"][buckets]
-    base[:-1] = first + np.where(reached, found, len(borders) - 1)
+    base[:-1] = first + found
     base[-1] = first + len(borders) - 1
     index = pool.bank["index"][name]
     index["origin"], index["shift"], index["first"] = origin, shift, first

@@ -72,6 +72,8 @@ _SHOWN = (
     "expires_at",
 )
 Bank = tuple[tuple[RankedRule, int], ...]
+_KEEP_FROM, _TAIL_RULES = 512, 512
+"""A first bank of so many rules is kept when at most so many are added behind it."""
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -130,7 +132,7 @@ class FirewallEngine:
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
-        places = _places(rules, numbers)
+        places = _places(rules, numbers, self._tails(settings))
         kept = {
             place: self._set.serials[place]
             for place, bank in places.items()
@@ -145,6 +147,15 @@ class FirewallEngine:
         memo = self._memo(numbers)
         return Plan(state, actions if fresh else actions[1:], memo, self._checker.until_ns)
 
+    def _tails(self, settings: FirewallSettings) -> Mapping[int, Bank]:
+        """First banks that may stay as they are when rules are added behind them.
+
+        Rules added one by one then cost a small bank each time, not a large one. A reload packs
+        all anew, so that packets are not looked up in more banks than they must be.
+        """
+        same = settings is self._set.settings
+        return {place: self._set.places.get(place, ()) for place in _FIRST_PLACE.values() if same}
+
     def _memo(self, numbers: Mapping[str, int]) -> dict[str, Any]:
         return {"numbers": dict(numbers), "usage": self.usage.memo()}
 
@@ -153,12 +164,11 @@ class FirewallEngine:
         known, names = self._set.numbers, self._set.names
         fresh = (n for n in range(1, _NUMBERS) if n not in names)
         reused = self._reusable(rules)
-        numbers: dict[str, int] = {}
-        for found in rules:
-            number = known.get(found.rule.id) or next(fresh, 0) or next(reused, 0)
-            if not number:
+        numbers = {found.rule.id: known.get(found.rule.id, 0) for found in rules}
+        for name in [name for name, number in numbers.items() if not number]:
+            numbers[name] = next(fresh, 0) or next(reused, 0)
+            if not numbers[name]:
                 raise SettingsError("firewall.rules", f"more than {_NUMBERS - 1} rules")
-            numbers[found.rule.id] = number
         return numbers
 
     def _reusable(self, rules: Sequence[CheckedRule]) -> Iterator[int]:
@@ -210,6 +220,10 @@ class FirewallEngine:
     def items(self, collection: str) -> Sequence[FirewallRuleView]:
         """The rules in the order in which they are tried, with their hits."""
         return [self._view(found) for found in self._set.rules]
+
+    def has(self, collection: str, key: str) -> bool:
+        """See :class:`~ebpfsentinel.model.domain.Engine`."""
+        return key in self._set.numbers and bool(self._set.rules)
 
     def _view(self, found: CheckedRule) -> FirewallRuleView:
         rule = found.rule
@@ -279,24 +293,41 @@ class FirewallEngine:
             yield Metric("rejects", "counter", text, {"result": result}, count)
 
 
-def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:
-    """What each place of ``fw_banks`` shall hold."""
+def _places(
+    rules: Sequence[CheckedRule], numbers: Mapping[str, int], firsts: Mapping[int, Bank]
+) -> dict[int, Bank]:
+    """What each place of ``fw_banks`` shall hold; ``firsts`` are banks to be kept if they fit.
+
+    Raises:
+        SettingsError: there are too many.
+    """
     places = {}
     for family, first in _FIRST_PLACE.items():
-        ranked = [
+        ranked = tuple(
             (found.ranked[family], numbers[found.rule.id])
             for found in rules
             if family in found.ranked and found.rule.enabled
-        ]
+        )
         if len(ranked) > MAX_RULES:
             raise SettingsError(
                 "firewall.rules",
                 f"{len(ranked)} rules for IPv{family}; {MAX_RULES} is the most",
                 "Join neighbouring CIDRs or port ranges, or use aliases.",
             )
-        for bank, start in enumerate(range(0, len(ranked), BANK_RULES)):
-            places[first + bank] = tuple(ranked[start : start + BANK_RULES])
+        for bank, part in enumerate(_banks(ranked, firsts.get(first, ()))):
+            places[first + bank] = part
     return places
+
+
+def _banks(ranked: Bank, kept: Bank) -> Iterator[Bank]:
+    """Banks in order: ``kept`` and a short one, where the rules are that; else full ones."""
+    more = len(ranked) - len(kept)
+    if len(kept) >= _KEEP_FROM and 0 < more <= _TAIL_RULES and ranked[: len(kept)] == kept:
+        yield kept
+        yield ranked[len(kept) :]
+        return
+    for start in range(0, len(ranked), BANK_RULES):
+        yield ranked[start : start + BANK_RULES]
 
 
 def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:

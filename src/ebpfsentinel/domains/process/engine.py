@@ -154,6 +154,10 @@ class ProcessEngine:
         """The rules of the file and those added at run time."""
         return list(self._state.rules.rules) if self._state and collection == "rules" else []
 
+    def has(self, collection: str, key: str) -> bool:
+        """See :class:`~ebpfsentinel.model.domain.Engine`."""
+        return any(getattr(rule, "id", None) == key for rule in self.items(collection))
+
     def status(self) -> dict[str, Any]:
         """Mode, rules, size of the tree, counts of events."""
         state = self._state

@@ -47,7 +47,7 @@ EXTENSIONS = {
     44: [raw(IPv6ExtHdrFragment(id=7))],
     51: [raw(AH(icv=bytes(12))), raw(AH(icv=bytes(4)))],
     60: [raw(IPv6ExtHdrDestOpt()), raw(IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(60))]))],
-    135: [raw(MIP6MH_BRR())],
+    135: [raw(IPv6() / MIP6MH_BRR())[40:]],
 }
 ICMPV6 = (
     ICMPv6EchoRequest(), ICMPv6ND_RS(), ICMPv6ND_RA(), ICMPv6ND_NS(), ICMPv6ND_NA(),

@@ -15,7 +15,7 @@ from ebpfsentinel.config import convert
 from ebpfsentinel.domains.firewall.alerting import MAX_ALERTS
 from ebpfsentinel.domains.firewall.engine import DEFAULT_RULE, FirewallEngine
 from ebpfsentinel.domains.firewall.events import FW_COUNT, PACKET_EVENT, FwMode
-from ebpfsentinel.domains.firewall.settings import FirewallSettings
+from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
 from ebpfsentinel.model.action import MapDelete, Switch
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import SettingsError
@@ -163,6 +163,33 @@ def test_only_the_banks_that_changed_are_compiled_again():
     anew = dataclasses.replace(AROUND, anew=True)
     (switch,) = change(engine, *rules, added, around=anew, anti_lockout={"enabled": False}).actions
     assert (set(switch.places), set(switch.kept)) == ({0, 1, 4}, set())
+
+
+def test_a_rule_added_behind_many_leaves_their_bank_as_it_is_until_a_reload():
+    lines = [
+        RULE | {"id": f"r{number}", "src_ip": f"10.0.0.{number % 256}"} for number in range(600)
+    ]
+    settings = convert({"rules": lines}, FirewallSettings, "firewall")
+    engine, added = FirewallEngine(Tools(rules=Cel())), []
+
+    def plan(rule=None, wanted=settings):
+        if rule is not None:
+            added.append(convert(RULE | rule, FirewallRule, "rule"))
+        made = engine.plan(wanted, {"rules": added}, AROUND)
+        engine.commit(made)
+        return made.actions[-1]
+
+    plan()
+    first = plan({"id": "b1", "src_ip": "10.1.0.1"})
+    assert (sorted(first.places), sorted(first.kept)) == ([1], [0, 4])
+    second = plan({"id": "b2", "src_ip": "10.1.0.2"})
+    assert second.kept == first.kept
+    assert np.count_nonzero(second.places[1]["rules"]["rule_id"]) == 2
+    before_all = plan({"id": "b3", "src_ip": "10.1.0.3", "priority": 1})
+    assert 0 in before_all.places
+    assert 1 not in before_all.places
+    packed = plan(wanted=msgspec.structs.replace(settings))
+    assert packed.head["banks"][0].tolist() == [1, 1]
 
 
 def test_what_the_kernel_was_not_given_is_compiled_when_it_is():
