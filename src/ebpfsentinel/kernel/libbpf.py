@@ -65,6 +65,7 @@ uint32_t bpf_map__value_size(const struct bpf_map *map);
 uint32_t bpf_map__max_entries(const struct bpf_map *map);
 uint32_t bpf_map__map_flags(const struct bpf_map *map);
 bool bpf_map__is_internal(const struct bpf_map *map);
+int bpf_map__set_max_entries(struct bpf_map *map, uint32_t max_entries);
 int bpf_map__reuse_fd(struct bpf_map *map, int fd);
 int bpf_map__set_pin_path(struct bpf_map *map, const char *path);
 struct bpf_map *bpf_map__inner_map(struct bpf_map *map);

@@ -65,6 +65,8 @@ _CHAINED = ("xdp", "tc")
 _CHAIN_SLOTS = 32
 _INTERFACE_SLOTS = 64
 _RUN_STATS = 0
+_XDP = {"generic": 1, "offloaded": 1, "native": 2}
+"""``enum interface_xdp``; what is offloaded has no CPUs to steer to."""
 
 
 class LinuxKernel:
@@ -265,15 +267,15 @@ class LinuxKernel:
                 place.asked, place.reason = asked, f"renamed from {asked}"
 
     def _write_interfaces(self, coming: Mapping[str, int] | None = None) -> None:
-        """Tell the programs which slot an interface has, and whether XDP judges there.
+        """Tell the programs which slot an interface has, and which XDP judges there.
 
         Those that are ``coming`` have their slot before their first packet.
         """
         target = self._maps["interfaces"]
         table = np.zeros(1, target.value)
-        found = {name: (index, False) for name, index in (coming or {}).items()}
+        found = {name: (index, 0) for name, index in (coming or {}).items()}
         for asked, place in self._places.items():
-            found[asked] = place.ifindex, "xdp" in place.hooks
+            found[asked] = place.ifindex, _XDP[place.how] if "xdp" in place.hooks else 0
         for asked, (ifindex, xdp) in found.items():
             if ifindex < table["by_ifindex"].shape[1]:
                 row = table["by_ifindex"][0, ifindex : ifindex + 1]

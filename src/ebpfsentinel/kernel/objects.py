@@ -16,7 +16,7 @@ import numpy as np
 
 from ebpfsentinel.kernel.btf import Btf
 from ebpfsentinel.kernel.libbpf import check_pointer, each, ffi, lib, log, raw_btf, text
-from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, HASH_OF_MAPS, Inner, Map
+from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, CPUMAP, HASH_OF_MAPS, Inner, Map, possible_cpus
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def _open(
             lib().bpf_program__set_flags(program, _XDP_HAS_FRAGS)
     for found in each(lib().bpf_object__next_map, handle):
         name = text(lib().bpf_map__name(found))
+        if lib().bpf_map__type(found) == CPUMAP:  # the kernel takes no more than it was built for
+            lib().bpf_map__set_max_entries(found, possible_cpus())
         if name in shared:
             lib().bpf_map__reuse_fd(found, shared[name].fd)
         elif pins is not None and not lib().bpf_map__is_internal(found):

@@ -20,8 +20,11 @@ static __always_inline int xdp_act(struct xdp_md *ctx, struct packet *packet, bo
 
 static __always_inline int tc_act(struct __sk_buff *ctx, struct packet *packet, bool denied)
 {
-	if (!denied)
+	if (!denied) {
+		if (packet->cpu)
+			count_failure(FAILURE_CPU);
 		return tc_next(ctx, packet);
+	}
 	if (packet->action == ACTION_REJECT && !packet_spared(packet)) {
 		bpf_tail_call(ctx, &fw_tc_calls, FW_CALL_REJECT);
 		COUNT_REJECT(failed);

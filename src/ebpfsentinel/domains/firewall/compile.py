@@ -72,20 +72,23 @@ _PACKED = struct.Struct("<BB6xQQQQ")
 class RankedRule:
     """A rule as the classifier sees it.
 
-    ``action`` is an ``enum packet_action``. ``asks`` has, for each field that the rule has a
-    condition on, inclusive ranges of the values that satisfy it, in order and apart from each
-    other; the addresses of a rule that is ``wide`` (IPv6) have 128 bits, all other values at most
-    64. ``record`` and ``spans`` say the same in bytes, worked out once.
+    ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0.
+
+    ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
+    that satisfy it, in order and apart from each other; the addresses of a rule that is ``wide``
+    (IPv6) have 128 bits, all other values at most 64. ``record`` and ``spans`` say the same in
+    bytes, worked out once.
     """
 
     action: int
     asks: Mapping[int, Ranges] = field(default_factory=dict)
     wide: bool = False
+    cpu: int = 0
     record: bytes = field(init=False, repr=False, compare=False)
     spans: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "record", record_of(self.action, self.asks))
+        object.__setattr__(self, "record", record_of(self.action, self.cpu, self.asks))
         packed = (
             _packed(name, low, high, wide=self.wide and name in _ADDRESSES)
             for name, ranges in self.asks.items()

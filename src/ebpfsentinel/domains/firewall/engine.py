@@ -27,16 +27,13 @@ from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker, ports_te
 from ebpfsentinel.domains.firewall.samples import Samples
 from ebpfsentinel.domains.firewall.settings import (
     MAX_RULES,
-    AntiLockout,
-    FirewallRule,
     FirewallRuleView,
     FirewallSettings,
     Policy,
-    Protocol,
-    RuleAction,
 )
+from ebpfsentinel.domains.firewall.sources import sources
 from ebpfsentinel.domains.firewall.usage import Usage
-from ebpfsentinel.model.action import MapDelete, Switch
+from ebpfsentinel.model.action import MapDelete, MapWrite, Switch
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode, SettingsError
 
@@ -46,9 +43,12 @@ if TYPE_CHECKING:
     import msgspec
     from numpy.typing import NDArray
 
+    from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Tools
 
 _NUMBERS = 32768
+_QUEUE = 2048
+"""Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _PLACES = FW_HEAD["serial"].shape[0]
 _FIRST_PLACE = {4: 0, 6: _PLACES // 2}
 _MAC_FIELDS = (FwField.FW_SRC_MAC, FwField.FW_DST_MAC)
@@ -68,6 +68,7 @@ _SHOWN = (
     "inner_vlan_id",
     "src_mac",
     "dst_mac",
+    "cpu",
     "schedule",
     "expires_at",
 )
@@ -93,6 +94,13 @@ class RuleSet:
     boot_offset_ns: int = 0
     places: dict[int, Bank] = field(default_factory=dict)
     serials: dict[int, int] = field(default_factory=dict)
+
+    def cpus(self) -> set[int]:
+        """Those that rules steer to, in the kernel: it is not given what is not enabled."""
+        if not self.settings.enabled:
+            return set()
+        found = (checked.rule for checked in self.rules if checked.rule.enabled)
+        return {rule.cpu for rule in found if rule.cpu is not None}
 
 
 class FirewallEngine:
@@ -128,7 +136,7 @@ class FirewallEngine:
         """
         if not self._checker.fits(settings, around):
             self._checker = Checker(settings, around)
-        rules = self._checker.check_all(_sources(settings, runtime.get("rules", ()), around))
+        rules = self._checker.check_all(sources(settings, runtime.get("rules", ()), around))
         numbers = self._numbered(rules)
         fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
         names = self._set.names | {number: name for name, number in numbers.items()}
@@ -143,9 +151,8 @@ class FirewallEngine:
         state = RuleSet(
             settings, tuple(rules), numbers, names, around.boot_offset_ns, places, serials
         )
-        actions = (MapDelete("fw_count", np.array(fresh, np.uint32)), _switch(state, kept))
-        memo = self._memo(numbers)
-        return Plan(state, actions if fresh else actions[1:], memo, self._checker.until_ns)
+        actions = tuple(_changes(fresh, self._set, state, kept, anew=around.anew))
+        return Plan(state, actions, self._memo(numbers), self._checker.until_ns)
 
     def _tails(self, settings: FirewallSettings) -> Mapping[int, Bank]:
         """First banks that may stay as they are when rules are added behind them.
@@ -330,6 +337,20 @@ def _banks(ranked: Bank, kept: Bank) -> Iterator[Bank]:
         yield ranked[start : start + BANK_RULES]
 
 
+def _changes(
+    fresh: Sequence[int], before: RuleSet, after: RuleSet, kept: Mapping[int, int], *, anew: bool
+) -> Iterator[Action]:
+    """CPUs have their queue before the first rule that steers there, until behind the last."""
+    if fresh:
+        yield MapDelete("fw_count", np.array(fresh, np.uint32))
+    coming = np.array(sorted(after.cpus() - (set() if anew else before.cpus())), np.uint32)
+    if len(coming):
+        yield MapWrite("steer_cpus", coming, np.full(len(coming), _QUEUE, np.uint32))
+    yield _switch(after, kept)
+    if gone := before.cpus() - after.cpus():
+        yield MapDelete("steer_cpus", np.array(sorted(gone), np.uint32))
+
+
 def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     """The tables of what has changed, and the head of all."""
     settings, places = state.settings, state.places
@@ -354,33 +375,3 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     except TooManyIntervalsError as error:
         raise SettingsError("firewall.rules", str(error), "Use fewer or wider ranges.") from None
     return Switch("fw_banks", tables, kept, "fw_head", head)
-
-
-def _sources(
-    settings: FirewallSettings, runtime: Sequence[msgspec.Struct], around: Surroundings
-) -> Iterator[tuple[FirewallRule, str, str]]:
-    """Every rule with its place and origin: the system's, the configuration's, the API's."""
-    for rule in _anti_lockout(settings.anti_lockout, around.api_ports):
-        yield rule, "firewall.anti_lockout", "system"
-    for index, rule in enumerate(settings.rules):
-        yield rule, f"firewall.rules[{index}]", "config"
-    for item in runtime:
-        assert isinstance(item, FirewallRule)  # noqa: S101 (the collection's item type)
-        yield item, f"rule {item.id}", "runtime"
-
-
-def _anti_lockout(wanted: AntiLockout, api_ports: Sequence[int]) -> Iterator[FirewallRule]:
-    if not wanted.enabled:
-        return
-    ports = dict.fromkeys([*wanted.ports, *filter(None, api_ports)])
-    for interface in wanted.interfaces or ["global"]:
-        for port in ports:
-            middle = "" if interface == "global" else f"{interface.replace('.', '_')}-"
-            yield FirewallRule(
-                id=f"anti-lockout-{middle}{port}",
-                priority=1,
-                action=RuleAction.ALLOW,
-                protocol=Protocol.TCP,
-                dst_port=port,
-                scope=interface,
-            )

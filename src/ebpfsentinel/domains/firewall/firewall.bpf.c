@@ -137,6 +137,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end)
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
 		packet->action = rule.action;
+		packet->cpu = rule.cpu;
 	} else if (!is_neighbour_discovery(packet)) {
 		packet->action = head->default_action;
 	}

@@ -53,6 +53,8 @@ _BITS = {4: 32, 6: 128}
 _MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}")
 _NS = 1_000_000_000
 _EVER = (1 << 63) - 1
+_MATTERS = ("interfaces", "namespaces", "files", "addresses", "utc_offset_s", "cpus")
+"""What rules are understood by, of the surroundings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,7 @@ class Checker:
             and self._settings.aliases == settings.aliases
             and self._settings.schedules == settings.schedules
             and mine.boot_offset_ns // _NS == around.boot_offset_ns // _NS
-            and all(
-                getattr(mine, name) == getattr(around, name)
-                for name in ("interfaces", "namespaces", "files", "addresses", "utc_offset_s")
-            )
+            and all(getattr(mine, name) == getattr(around, name) for name in _MATTERS)
         )
 
     def check_all(self, rules: Iterable[tuple[FirewallRule, str, str]]) -> list[CheckedRule]:
@@ -146,6 +145,7 @@ class Checker:
         check_rule_id(f"{place}.id", rule.id)
         _check_protocol(rule, place)
         expires_ns = _expiry(rule, place)
+        cpu = _cpu(rule, place, self.around.cpus)
         asks = dict(self._asks(rule, place, expires_ns))
         ends = {
             FwField.FW_SRC_ADDR: self._addresses(
@@ -167,7 +167,7 @@ class Checker:
                 "Write one rule per family.",
             )
         ranked = {
-            family: RankedRule(_ACTIONS[rule.action], found | asks, wide=family == 6)
+            family: RankedRule(_ACTIONS[rule.action], found | asks, wide=family == 6, cpu=cpu)
             for family, found in possible.items()
             if all(asks.values())
         }
@@ -300,6 +300,22 @@ def _check_protocol(rule: FirewallRule, place: str) -> None:
         )
     if rule.icmp_code is not None and rule.icmp_type is None:
         raise SettingsError(f"{place}.icmp_code", "codes are of a type", "Add icmp_type.")
+
+
+def _cpu(rule: FirewallRule, place: str, cpus: int) -> int:
+    """As the kernel's half has it: 1 + the CPU, or 0."""
+    if rule.cpu is None:
+        return 0
+    if rule.action not in (RuleAction.ALLOW, RuleAction.LOG):
+        raise SettingsError(
+            f"{place}.cpu", f"a rule that says {rule.action} lets nothing through to steer",
+            "Leave cpu out, or write allow or log.",
+        )  # fmt: skip
+    if rule.cpu >= cpus:
+        raise SettingsError(
+            f"{place}.cpu", f"this machine has no CPU {rule.cpu}", f"Write 0 to {cpus - 1}."
+        )
+    return rule.cpu + 1
 
 
 def _expiry(rule: FirewallRule, place: str) -> int | None:

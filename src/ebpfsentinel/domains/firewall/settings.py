@@ -149,6 +149,10 @@ class FirewallRule(Section):
             "the interfaces that lead there."
         ),
     ] = "global"
+    cpu: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=65_534)] | None,
+        msgspec.Meta(description="Of allow and log: the CPU where the stack takes the packet."),
+    ] = None
     schedule: Annotated[
         str | None, msgspec.Meta(description="Name of the schedule in which it holds.")
     ] = None
@@ -211,6 +215,7 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     inner_vlan_id: int | None
     src_mac: str | None
     dst_mac: str | None
+    cpu: int | None
     schedule: str | None
     expires_at: str | None
     system: bool

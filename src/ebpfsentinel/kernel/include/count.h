@@ -14,6 +14,7 @@ enum failure {
 	FAILURE_TABLES,  /* a program ran before its first rule set was in place */
 	FAILURE_META,    /* no room for XDP metadata before the packet */
 	FAILURE_PULL,    /* packet headers could not be made linear */
+	FAILURE_CPU,     /* a packet stayed on its CPU: no native XDP, or that CPU has no queue */
 	FAILURE_MAX = 16,
 };
 

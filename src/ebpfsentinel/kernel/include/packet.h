@@ -78,7 +78,7 @@ struct packet {
 	__u8 ratelimit_status;
 	__u8 interface;      /* slot 0..63 */
 	__u8 slot;           /* place in the chain */
-	__u8 by_xdp;         /* XDP judges on this interface: TC stand-ins keep out */
+	__u8 by_xdp;         /* enum interface_xdp: where XDP judges, TC stand-ins keep out */
 	__u8 tos;            /* or IPv6 traffic class: DSCP and ECN */
 	__u16 cpu;           /* 1 + the CPU it is steered to at the end of the chain; 0: none */
 	__u16 inner_vlan_id; /* of a second tag; 0: none */
@@ -126,10 +126,13 @@ struct packet_meta {
 
 #define META_PRESENT 0x01
 
+/* Which XDP programs run on an interface. */
+enum interface_xdp { XDP_NONE, XDP_GENERIC, XDP_NATIVE };
+
 /* An interface as user space set it up. */
 struct interface {
 	__u8 slot;
-	__u8 xdp; /* XDP programs run here */
+	__u8 xdp; /* enum interface_xdp */
 };
 
 struct interfaces {
@@ -182,6 +185,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct interface_count);
 } interface_count SEC(".maps");
+
+/* Queues of packets for a CPU, filled for those that rules name; the loader sizes it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CPUMAP);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u32);
+} steer_cpus SEC(".maps");
 
 static __always_inline struct packet *packet_of(void *scratch)
 {
@@ -236,11 +247,26 @@ static __always_inline void packet_put_meta(struct xdp_md *ctx, const struct pac
 	meta->vlan_id = packet->vlan_id;
 }
 
-/* The end of the XDP chain: the packet goes up the stack. */
+/*
+ * The packet goes up the stack on another CPU. Under native XDP alone: before Linux 5.15, generic
+ * XDP loses what it is told to redirect to a CPU.
+ */
+static __always_inline int xdp_steer(const struct packet *packet)
+{
+	if (packet->by_xdp == XDP_NATIVE &&
+	    bpf_redirect_map(&steer_cpus, packet->cpu - 1, XDP_PASS) == XDP_REDIRECT)
+		return XDP_REDIRECT;
+	count_failure(FAILURE_CPU);
+	return XDP_PASS;
+}
+
+/* The end of the XDP chain: nothing has dropped the packet, it goes up the stack. */
 static __always_inline int xdp_pass(struct xdp_md *ctx, const struct packet *packet)
 {
 	packet_count(packet, false);
 	packet_put_meta(ctx, packet);
+	if (packet->cpu && !packet->dry)
+		return xdp_steer(packet);
 	return XDP_PASS;
 }
 
