@@ -75,6 +75,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, str]:
         notes += [f"wrapper {row['base']['median']}"] if "base" in row else []
     if "mixed_without_base" in row:
         notes.append(f"mixed less the wrapper {row['mixed_without_base']:g}")
+    notes += [f"p50 {row['p50']:g}"] if "p50" in row else []
+    notes += [f"the last rules judged {_number(row['judged'])}"] if "judged" in row else []
     for key in ("all_distinct", "sustained"):
         notes += [f"{key.replace('_', ' ')} {_figure(row[key])}"] if key in row else []
     notes += [f"{key} {value} us" for key, value in row.get("microseconds", {}).items()]
