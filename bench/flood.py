@@ -65,7 +65,11 @@ class Flood:
 
     @contextlib.contextmanager
     def flowing(self) -> Iterator[None]:
-        """In the background, on one core, as long as the context lasts."""
+        """In the background, on one core, as long as the context lasts.
+
+        In bursts of a few milliseconds: while BPF_PROG_RUN goes on, no grace period of RCU ends on
+        its core, as it would between the polls of a network card, and changes wait for those.
+        """
         ended = threading.Event()
 
         def carry() -> None:
