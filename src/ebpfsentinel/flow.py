@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import KernelError, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,6 +97,8 @@ class Flow:
         """Fold, deliver, act, show."""
         alerts = self._fold.fold(outcome.alerts, time.time_ns())
         self._name_interfaces(alerts)
+        if outcome.routed:
+            self._add_routes(alerts)
         self._act(outcome)
         if not alerts:
             return
@@ -112,6 +115,17 @@ class Flow:
         for alert in alerts:
             if (ifindex := alert.context.get("ifindex")) in names:
                 alert.context["interface"] = names[ifindex]
+
+    def _add_routes(self, alerts: Sequence[Alert]) -> None:
+        """Once for each alert that goes on, so a flood asks no more often than it is told of."""
+        sent = [alert for alert in alerts if any(alert.dst_addr)]
+        ways = [
+            Way(str(alert.src_ip), str(alert.dst_ip), alert.context.get("ifindex", 0))
+            for alert in sent
+        ]
+        for alert, route in zip(sent, self._kernel.routes(ways), strict=True):
+            found = asdict(route).items()
+            alert.context |= {name: value for name, value in found if value is not None}
 
     def report_losses(self) -> bool:
         """Say once for each ring that losses began.

@@ -45,6 +45,7 @@ from ebpfsentinel.model.kernel import (
     Ledger,
     OnExit,
     ProgramStatus,
+    Route,
     RunResult,
     XdpMode,
 )
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.floor import Floor
-    from ebpfsentinel.model.kernel import Frames, Kernel
+    from ebpfsentinel.model.kernel import Frames, Kernel, Way
 
 _DISPATCH = "dispatch"
 _DISPATCH_OBJECT = Path(__file__).parent / "dispatch.bpf.o"
@@ -112,6 +113,7 @@ class FakeKernel:
         processes: pid to start (boot clock, ns) of the processes there are; ``None``: any.
         act: programs that :meth:`run` can run: frame to return code.
         meta: what programs leave in front of a frame: frame to the bytes of a packet_meta.
+        led: the routes there are, by destination.
         enabled: names of the domains loaded last.
         floor: what :meth:`protect` was given last; lapses: what :meth:`lapse` was.
     """
@@ -128,6 +130,7 @@ class FakeKernel:
         self.processes: dict[int, int] | None = None
         self.act: dict[str, Callable[[bytes], int]] = {}
         self.meta: dict[str, Callable[[bytes], bytes]] = {}
+        self.led: dict[str, Route] = {}
         self.enabled: tuple[str, ...] = ()
         self.floor: Floor | None = None
         self.lapses: tuple[int, tuple[str, ...]] = (0, ())
@@ -395,6 +398,10 @@ class FakeKernel:
             if retval != _XDP_PASS:
                 return retval
         return _XDP_PASS
+
+    def routes(self, ways: Sequence[Way]) -> list[Route]:
+        """See the contract; what is not in :attr:`led` has no route."""
+        return [self.led.get(way.dst_ip, Route("none", anomaly="no_route")) for way in ways]
 
     def wall_ns(self, boot_ns: int) -> int:
         """See the contract; the machine booted at :data:`BOOT_OFFSET_NS`."""

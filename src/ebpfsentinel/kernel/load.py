@@ -35,6 +35,7 @@ from ebpfsentinel.kernel.objects import (
     load_object,
 )
 from ebpfsentinel.kernel.ring import Ring, record_stride
+from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
 from ebpfsentinel.model.kernel import (
     DRY,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.floor import Floor
-    from ebpfsentinel.model.kernel import Answers, Frames
+    from ebpfsentinel.model.kernel import Answers, Frames, Route, Way
 
 _HERE = Path(__file__).parent
 _DISPATCH = "dispatch"
@@ -390,6 +391,10 @@ class LinuxKernel:
 
     def _program(self, name: str) -> LoadedProgram:
         return self._objects[self.owner(name)].programs[name]
+
+    def routes(self, ways: Sequence[Way]) -> list[Route]:
+        """See the contract."""
+        return routes(ways)
 
     def wall_ns(self, boot_ns: int) -> int:
         """See the contract."""

@@ -111,11 +111,13 @@ class Outcome:
     """What a batch led to; all may be empty.
 
     ``memo``, of a :meth:`Engine.tick` only, replaces the memo of the last committed plan.
+    ``routed``: each alert that goes on also says where the routing tables lead its packet.
     """
 
     alerts: Sequence[Alert] = ()
     actions: Sequence[Action] = ()
     memo: dict[str, Any] | None = None
+    routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,31 @@ class Answers:
     refused: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From where to where, and the index of the interface that it came in on."""
+
+    src_ip: str
+    dst_ip: str
+    ifindex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the routing tables lead: what alerts say of it, under these names in their context.
+
+    ``route`` is ``local``, ``unicast``, ``broadcast``, ``multicast``, ``anycast``, ``none`` or
+    ``unknown``. ``next_hop`` is there where it is not the destination itself, ``egress`` (an
+    interface) where the packet would leave. ``anomaly`` is ``no_route``, or ``martian`` for
+    addresses that cannot come in there.
+    """
+
+    route: str
+    next_hop: str | None = None
+    egress: str | None = None
+    anomaly: str | None = None
+
+
 class Kernel(Protocol):
     """Everything that needs privilege.
 
@@ -251,6 +276,9 @@ class Kernel(Protocol):
 
     def run_many(self, program: str, frames: Frames) -> Answers:
         """Every frame once through a loaded XDP program, in order."""
+
+    def routes(self, ways: Sequence[Way]) -> list[Route]:
+        """Where packets that came in this way are led, by the routing tables of now."""
 
     def wall_ns(self, boot_ns: int) -> int:
         """Boot clock to wall clock, nanoseconds."""

@@ -206,7 +206,7 @@ class FirewallEngine:
             return Outcome()
         alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
         self._unreported += unreported
-        return Outcome(alerts)
+        return Outcome(alerts, routed=self._set.settings.fib)
 
     def _take_counts(self, counts: NDArray[Any], now_ns: int) -> None:
         """Counters that rose were hit since the last look; what the first look finds may be old."""

@@ -308,6 +308,9 @@ class FirewallSettings(Section):
             description="Keep headers of one packet in so many, to try rules on; 0: of none.",
         ),
     ] = 1024
+    fib: Annotated[
+        bool, msgspec.Meta(description="Say in alerts where the routing tables lead the packet.")
+    ] = False
     scrub: Annotated[
         dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
     ] = None
