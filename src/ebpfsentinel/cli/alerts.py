@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,11 +73,26 @@ def mark(session: Session, alert_id: str) -> None:
 def watch(session: Session, component: str | None, severity: str | None, count: int | None) -> None:
     """Alerts as they happen, until Ctrl-C; with -o json one object a line."""
     shown = _follow(session, component=component, severity_min=severity)
-    try:
+    with _ctrl_c_ends():
         for _, alert in zip(range(count) if count else itertools.count(), shown, strict=False):
             click.echo(json.dumps(alert) if session.json else _live_line(alert))
-    except KeyboardInterrupt:
+
+
+@contextlib.contextmanager
+def _ctrl_c_ends() -> Iterator[None]:
+    """End at once and quietly on Ctrl-C.
+
+    Not by KeyboardInterrupt: one that is raised while something is finalised is lost, and the watch
+    would go on. Every line is flushed already.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _follow(session: Session, **query: str | None) -> Iterator[dict[str, Any]]:
