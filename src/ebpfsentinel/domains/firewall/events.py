@@ -211,7 +211,7 @@ FW_RULE = _record(
     (
         ("rule_id", "<u4", 0),
         ("action", "|u1", 4),
-        ("mirror", "|u1", 5),
+        ("unused", "|u1", 5),
         ("cpu", "<u2", 6),
         ("asks", "|u1", 8),
         ("protocol", "|u1", 9),

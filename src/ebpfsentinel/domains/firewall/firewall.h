@@ -121,8 +121,8 @@ struct fw_index {
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
 	__u8 action;   /* enum packet_action */
-	__u8 mirror;   /* slot of fw_mirrors; 0: no copy */
-	__u16 cpu;     /* 1 + the CPU it is steered to; 0: stays where it is */
+	__u8 unused;
+	__u16 cpu; /* 1 + the CPU it is steered to; 0: stays where it is */
 	__u8 asks;
 	__u8 protocol;
 	__u16 src_port; /* the lowest, and how many more */
@@ -147,7 +147,7 @@ struct fw_rest {
 struct fw_found {
 	__u32 rule_id;
 	__u8 action;
-	__u8 mirror;
+	__u8 unused;
 	__u16 cpu;
 };
 
