@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.settings import FirewallRule
 from ebpfsentinel.domains.firewall.tests import oracle, packets, rulesets
 from ebpfsentinel.domains.firewall.tests.judge import DROP, META, PACKET_META, PASS, Judge
@@ -38,7 +37,6 @@ from ebpfsentinel.domains.firewall.tests.packets import (
     udp6,
 )
 from ebpfsentinel.domains.firewall.tests.property_run import compare, place_interface
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.settings import SettingsError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
@@ -51,20 +49,6 @@ def rule(rule_id, action="deny", priority=10, **fields):
     """A rule as a user's file gives it."""
     written = {"id": rule_id, "priority": priority, "action": action, **fields}
     return msgspec.convert(written, FirewallRule)
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    kernel = LinuxKernel()
-    kernel.load([DOMAIN])
-    yield kernel
-    kernel.detach()
-
-
-@pytest.fixture
-def judge(loaded):
-    place_interface(loaded, 0)
-    return Judge(loaded)
 
 
 @pytest.fixture(scope="module")

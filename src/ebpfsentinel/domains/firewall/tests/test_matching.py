@@ -6,9 +6,8 @@ import time
 import msgspec
 import pytest
 
-from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.settings import Alias, FirewallRule, Schedule
-from ebpfsentinel.domains.firewall.tests.judge import DROP, PASS, Judge
+from ebpfsentinel.domains.firewall.tests.judge import DROP, PASS
 from ebpfsentinel.domains.firewall.tests.packets import (
     ICMP,
     IP,
@@ -28,27 +27,12 @@ from ebpfsentinel.domains.firewall.tests.packets import (
     udp4,
 )
 from ebpfsentinel.domains.firewall.tests.property_run import place_interface
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.settings import moment_text
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
 
 V4, V6 = {"src": "10.0.0.1", "dst": "10.0.0.2"}, {"src": "2001:db8::1", "dst": "2001:db8::2"}
 NS = 1_000_000_000
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    kernel = LinuxKernel()
-    kernel.load([DOMAIN])
-    yield kernel
-    kernel.detach()
-
-
-@pytest.fixture
-def judge(loaded):
-    place_interface(loaded, 0)
-    return Judge(loaded)
 
 
 def rule(rule_id="r", action="deny", priority=10, **fields):

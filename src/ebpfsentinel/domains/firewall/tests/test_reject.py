@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.settings import FirewallRule
 from ebpfsentinel.domains.firewall.tests.guard import Guard
 from ebpfsentinel.domains.firewall.tests.judge import DROP, PASS, Judge
@@ -32,7 +31,6 @@ from ebpfsentinel.domains.firewall.tests.packets import (
 )
 from ebpfsentinel.kernel import build
 from ebpfsentinel.kernel.libbpf import check, ffi, lib
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.objects import load_object
 from ebpfsentinel.model.kernel import XdpMode
 
@@ -47,14 +45,6 @@ ANSWERED = ("reset", "unreachable")
 
 def reject(**written):
     return msgspec.convert({"id": "r", "priority": 10, "action": "reject", **written}, FirewallRule)
-
-
-@pytest.fixture(scope="module")
-def loaded():
-    kernel = LinuxKernel()
-    kernel.load([DOMAIN])
-    yield kernel
-    kernel.detach()
 
 
 @pytest.fixture
