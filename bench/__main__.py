@@ -95,7 +95,7 @@ def table(host: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         figure, notes = _cells(row)
-        goals = [_number(row[key]) if key in row else "" for key in ("must", "aim")]
+        goals = [_number(row[key]) if row.get(key) is not None else "" for key in ("must", "aim")]
         lines.append(
             f"| {row['name']} | {row['unit']} | {figure} | {' | '.join(goals)} | {notes} |"
         )
