@@ -14,18 +14,48 @@ from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swa
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-def apply_actions(actions: Sequence[Action], maps: Mapping[str, Map]) -> None:
-    """Carry out the actions in order.
+class Target(Protocol):
+    """What actions want of a map, the kernel's or the fake's."""
+
+    @property
+    def name(self) -> str:
+        """The map's."""
+
+    def write(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Write pairs."""
+
+    def delete(self, keys: NDArray[Any]) -> None:
+        """Delete entries."""
+
+    def replace(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Hold exactly these pairs."""
+
+    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
+        """The value behind a slot of a map-in-map."""
+
+    def swap(self, slot: int, value: NDArray[Any]) -> None:
+        """Put a value behind a slot."""
+
+    def fill(self, slot: int, value: NDArray[Any]) -> None:
+        """Put a value behind a slot that no program uses."""
+
+    def empty(self, slot: int) -> None:
+        """Leave nothing behind a slot."""
+
+
+def apply_actions(
+    actions: Sequence[Action], maps: Mapping[str, Target], kill: Callable[[Kill], None]
+) -> None:
+    """Carry out the actions in order; ``kill`` does what is not done to a map.
 
     Raises:
         KeyError: no loaded object has the map.
@@ -44,30 +74,10 @@ def apply_actions(actions: Sequence[Action], maps: Mapping[str, Map]) -> None:
             case Switch():
                 switch(action, maps[action.map], maps[action.head_map])
             case Kill():
-                kill(action.pid, action.start_ns)
+                kill(action)
 
 
-class MapOfMaps(Protocol):
-    """What :func:`switch` wants of a map-in-map, the kernel's or the fake's."""
-
-    @property
-    def name(self) -> str:
-        """The map's."""
-
-    def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
-        """The value behind a slot."""
-
-    def swap(self, slot: int, value: NDArray[Any]) -> None:
-        """Put a value behind a slot."""
-
-    def fill(self, slot: int, value: NDArray[Any]) -> None:
-        """Put a value behind a slot that no program uses."""
-
-    def empty(self, slot: int) -> None:
-        """Leave nothing behind a slot."""
-
-
-def switch(action: Switch, places: MapOfMaps, head: MapOfMaps) -> None:
+def switch(action: Switch, places: Target, head: Target) -> None:
     """Carry out a :class:`~ebpfsentinel.model.action.Switch`.
 
     The kernel waits, when the head is swapped, until no program uses the old one any more (some
@@ -109,20 +119,22 @@ def started_ns(pid: int) -> int | None:
     return int(after_name.split()[19]) * _TICK_NS
 
 
-def kill(pid: int, start_ns: int) -> None:
+def kill(action: Kill) -> None:
     """SIGKILL through a pidfd, which no reuse of the pid can redirect (pidfd_open(2)).
 
     Raises:
         KernelError: the process has ended, or the pid is another process by now.
     """
     try:
-        handle = os.pidfd_open(pid)
+        handle = os.pidfd_open(action.pid)
     except OSError as error:
-        raise KernelError(f"process {pid} cannot be killed: {error.strerror}") from None
+        raise KernelError(f"process {action.pid} cannot be killed: {error.strerror}") from None
     try:
-        found = started_ns(pid)
-        if found is None or not 0 <= start_ns - found < 2 * _TICK_NS:
-            raise KernelError(f"process {pid} is not the one that was judged: it is left alone")
+        found = started_ns(action.pid)
+        if found is None or not 0 <= action.start_ns - found < 2 * _TICK_NS:
+            raise KernelError(
+                f"process {action.pid} is not the one that was judged: it is left alone"
+            )
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:

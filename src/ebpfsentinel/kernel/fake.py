@@ -27,14 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.kernel.apply import switch
+from ebpfsentinel.kernel.apply import apply_actions
 from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
-from ebpfsentinel.model.action import Action, Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.kernel import (
     DRY,
     META,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ebpfsentinel.model.action import Action, Kill
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Frames, Kernel, Way
@@ -285,20 +285,7 @@ class FakeKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        for action in actions:
-            match action:
-                case MapWrite():
-                    self._maps[action.map].write(action.keys, action.values)
-                case MapDelete():
-                    self._maps[action.map].delete(action.keys)
-                case MapReplace():
-                    self._maps[action.map].replace(action.keys, action.values)
-                case Swap():
-                    self._maps[action.map].swap(action.slot, action.value)
-                case Switch():
-                    switch(action, self._maps[action.map], self._maps[action.head_map])
-                case Kill():
-                    self._kill(action)
+        apply_actions(actions, self._maps, self._kill)
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""

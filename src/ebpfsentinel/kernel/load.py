@@ -21,7 +21,7 @@ import numpy as np
 
 from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
-from ebpfsentinel.kernel.apply import apply_actions
+from ebpfsentinel.kernel.apply import apply_actions, kill
 from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
@@ -326,7 +326,7 @@ class LinuxKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        apply_actions(actions, self._maps)
+        apply_actions(actions, self._maps, kill)
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""

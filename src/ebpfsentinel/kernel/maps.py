@@ -248,10 +248,17 @@ class Map:
 
     def _inner_fd(self, slot: int) -> int | None:
         """A descriptor of the map behind the slot; None: there is none."""
+        identity = self._inner_id(slot)
+        if identity is None:
+            return None
+        return check(lib().bpf_map_get_fd_by_id(identity), f"map {self.name}: slot {slot}")
+
+    def _inner_id(self, slot: int) -> int | None:
+        """The kernel's id of the map behind the slot; None: there is none."""
         key, identity = np.array([slot], np.uint32), np.zeros(1, np.uint32)
         if lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(identity)):
             return None
-        return check(lib().bpf_map_get_fd_by_id(int(identity[0])), f"map {self.name}: slot {slot}")
+        return int(identity[0])
 
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
@@ -267,9 +274,9 @@ class Map:
 
     def empty(self, slot: int) -> None:
         """Leave nothing behind the slot of a map-in-map; this waits until no program uses it."""
-        key, identity = np.array([slot], np.uint32), np.zeros(1, np.uint32)
-        if lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(identity)):
+        if self._inner_id(slot) is None:
             return
+        key = np.array([slot], np.uint32)
         result = lib().bpf_map_delete_elem(self.fd, pointer(key))
         check(result, f"map {self.name}: emptying slot {slot}")
 

@@ -132,7 +132,7 @@ class FirewallEngine:
         """Compile the rules of both families.
 
         Raises:
-            SettingsError: a rule cannot be taken, or there are more than 4,096 for a family.
+            SettingsError: a rule cannot be taken, or there are more than 16,384 for a family.
         """
         if not self._checker.fits(settings, around):
             self._checker = Checker(settings, around)

@@ -75,10 +75,7 @@ class Groups:
         Raises:
             SettingsError: there is none.
         """
-        if name not in self._aliases:
-            raise SettingsError(
-                place, f"there is no alias {name!r}", nearest(name, self._aliases, "Aliases are")
-            )
+        self._require(name, place)
         return self._find(name, ())
 
     def waiting(self) -> tuple[str, ...]:
@@ -113,7 +110,7 @@ class Groups:
     def _nested(self, alias: Alias, place: str, within: tuple[str, ...]) -> Group:
         found = []
         for value in alias.values:
-            self.find_name(str(value), place)
+            self._require(str(value), f"{place}.values")
             found.append(self._find(str(value), within))
         if any(group.ports for group in found) and any(group.networks for group in found):
             raise SettingsError(f"{place}.values", "mixes addresses and ports", "Make two aliases.")
@@ -122,11 +119,11 @@ class Groups:
         waiting = tuple(host for group in found for host in group.waiting)
         return _group(networks, ports, waiting)
 
-    def find_name(self, name: str, place: str) -> None:
-        """Is there such an alias? Else :class:`SettingsError`."""
+    def _require(self, name: str, place: str) -> None:
         if name not in self._aliases:
-            remedy = nearest(name, self._aliases, "Aliases are")
-            raise SettingsError(f"{place}.values", f"there is no alias {name!r}", remedy)
+            raise SettingsError(
+                place, f"there is no alias {name!r}", nearest(name, self._aliases, "Aliases are")
+            )
 
     def _resolved(self, alias: Alias) -> Group:
         hosts = [str(value) for value in alias.values]

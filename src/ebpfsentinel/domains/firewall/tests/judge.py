@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from ebpfsentinel.domains.firewall import DOMAIN
@@ -38,6 +39,12 @@ PACKET_META = np.dtype(
 )
 """``struct packet_meta`` of ``packet.h``, as later programs of other makers would read it."""
 META = PACKET_META.itemsize
+
+
+def rule(rule_id="r", action="deny", priority=10, **fields) -> FirewallRule:
+    """A rule as a user's file gives it."""
+    written = {"id": rule_id, "priority": priority, "action": action, **fields}
+    return msgspec.convert(written, FirewallRule)
 
 
 class Verdict(NamedTuple):

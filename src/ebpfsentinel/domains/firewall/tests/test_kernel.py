@@ -5,15 +5,13 @@ import random
 import threading
 import time
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebpfsentinel.domains.firewall.settings import FirewallRule
 from ebpfsentinel.domains.firewall.tests import oracle, packets, rulesets
-from ebpfsentinel.domains.firewall.tests.judge import DROP, META, PACKET_META, PASS, Judge
+from ebpfsentinel.domains.firewall.tests.judge import DROP, META, PACKET_META, PASS, Judge, rule
 from ebpfsentinel.domains.firewall.tests.packets import (
     ARP,
     ICMP,
@@ -43,12 +41,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs need
 
 WOULD = 0x08
 DENY_80 = {"action": "deny", "protocol": "tcp", "dst_port": 80}
-
-
-def rule(rule_id, action="deny", priority=10, **fields):
-    """A rule as a user's file gives it."""
-    written = {"id": rule_id, "priority": priority, "action": action, **fields}
-    return msgspec.convert(written, FirewallRule)
 
 
 @pytest.fixture(scope="module")

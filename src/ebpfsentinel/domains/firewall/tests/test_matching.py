@@ -6,8 +6,8 @@ import time
 import msgspec
 import pytest
 
-from ebpfsentinel.domains.firewall.settings import Alias, FirewallRule, Schedule
-from ebpfsentinel.domains.firewall.tests.judge import DROP, PASS
+from ebpfsentinel.domains.firewall.settings import Alias, Schedule
+from ebpfsentinel.domains.firewall.tests.judge import DROP, PASS, rule
 from ebpfsentinel.domains.firewall.tests.packets import (
     ICMP,
     IP,
@@ -33,11 +33,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs need
 
 V4, V6 = {"src": "10.0.0.1", "dst": "10.0.0.2"}, {"src": "2001:db8::1", "dst": "2001:db8::2"}
 NS = 1_000_000_000
-
-
-def rule(rule_id="r", action="deny", priority=10, **fields):
-    written = {"id": rule_id, "priority": priority, "action": action, **fields}
-    return msgspec.convert(written, FirewallRule)
 
 
 def ip4(payload, **fields):
