@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.model.action import MapReplace, MapWrite
+from ebpfsentinel.model.packets import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.model.action import Action
-    from ebpfsentinel.model.floor import Address, Floor, Network
+    from ebpfsentinel.model.floor import Floor, Network
 
 LOOPBACK = 1
 """The index of lo, in every network namespace (LOOPBACK_IFINDEX)."""
@@ -39,13 +40,6 @@ TCP = np.dtype(
 )
 NET = np.dtype([("prefix_bits", "<u4"), ("family", "<u4"), ("addr", "<u4", (4,))])
 _NETWORK_ORDER = np.dtype([("prefix_bits", "<u4"), ("family", ">u4"), ("addr", ">u4", (4,))])
-
-
-def words(address: Address) -> list[int]:
-    """Four words, the most significant first; IPv4 is the first."""
-    if address.version == 4:
-        return [int(address), 0, 0, 0]
-    return [int(address) >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
 
 
 def _address_filter(networks: Iterable[Network]) -> NDArray[np.uint64]:

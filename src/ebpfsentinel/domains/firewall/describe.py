@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from ebpfsentinel.domains.firewall.alerting import PROTOCOLS
 from ebpfsentinel.domains.firewall.events import PacketAction
+from ebpfsentinel.model.packets import PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -61,7 +61,7 @@ FW_SAMPLE = _record(
 )
 
 PACKET = _record(
-    84,
+    96,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -92,6 +92,7 @@ PACKET = _record(
         ("pad", ("|u1", (2,)), 74),
         ("until_sample", "<u4", 76),
         ("spared_slots", "<u4", 80),
+        ("now_ns", "<u8", 88),
     ),
 )
 

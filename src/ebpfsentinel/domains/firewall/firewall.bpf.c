@@ -4,6 +4,7 @@
  */
 #include "act.h"
 #include "classify.h"
+#include "report.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -79,27 +80,13 @@ static __always_inline void count_hit(__u32 rule_id, __u32 bytes)
 	count->bytes += bytes;
 }
 
-static __always_inline void report(const struct packet *packet)
+static __always_inline void report(struct packet *packet)
 {
 	struct packet_event *event = record_reserve(fw_events, sizeof(*event));
 
 	if (!event)
 		return;
-	event->timestamp_ns = bpf_ktime_get_boot_ns();
-	__builtin_memcpy(event->src_addr, packet->src_addr, 32);
-	event->src_port = packet->src_port;
-	event->dst_port = packet->dst_port;
-	event->protocol = packet->protocol;
-	event->event_type = 0;
-	event->action = packet->action;
-	event->flags = packet->flags;
-	event->rule_id = packet->rule_id;
-	event->vlan_id = packet->vlan_id;
-	event->cpu_id = bpf_get_smp_processor_id();
-	event->version = 1;
-	event->tcp_flags = packet->tcp_flags;
-	event->bytes = packet->bytes < 65535 ? packet->bytes : 65535;
-	event->ifindex = packet->ifindex;
+	put_packet_event(event, packet, EVENT_FIREWALL);
 	record_submit(event);
 }
 

@@ -88,6 +88,7 @@ struct packet {
 	__u8 pad[2];
 	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
 	__u32 spared_slots; /* bit s: what stands at place s of the chain cannot drop it */
+	__u64 now_ns;       /* boot clock; 0 until the first program asks, see packet_now() */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
@@ -202,6 +203,14 @@ static __always_inline struct packet *packet_of(void *scratch)
 	if (!packet)
 		count_failure(FAILURE_SCRATCH);
 	return packet;
+}
+
+/* When the packet came, on the boot clock: read once, however many programs want it. */
+static __always_inline __u64 packet_now(struct packet *packet)
+{
+	if (!packet->now_ns)
+		packet->now_ns = bpf_ktime_get_boot_ns();
+	return packet->now_ns;
 }
 
 static __always_inline void packet_count(const struct packet *packet, bool dropped)

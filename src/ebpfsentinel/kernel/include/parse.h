@@ -266,6 +266,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->src_port = packet->dst_port = 0;
 	packet->protocol = packet->family = packet->tcp_flags = 0;
 	packet->rule_id = 0;
+	packet->now_ns = 0;
 	packet->tos = 0;
 	packet->inner_vlan_id = 0;
 	packet->icmp = ICMP_NONE;
