@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,31 @@ def _read(path: str, name: str) -> bytes:
         ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """All that a plan is made of."""
+
+    section: Any
+    runtime: Runtime
+    around: Surroundings
+
+    def says_more_than(self, other: _Inputs | None) -> bool:
+        """Is anything another than in ``other``, but the time?"""
+        return other is None or not (
+            self.section == other.section
+            and self.runtime == other.runtime
+            and replace(self.around, now_ns=0) == replace(other.around, now_ns=0)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and what it was made of."""
+
+    plan: Plan
+    inputs: _Inputs
+
+
 class Changes:
     """Keeps the runtime items, and is the only way to change what is in force.
 
@@ -88,8 +113,9 @@ class Changes:
         self._runtime: dict[str, Runtime] = defaultdict(dict)
         self._settings: CoreSettings | None = None
         self._until_ns: dict[str, int | None] = {}
+        self._inputs: dict[str, _Inputs] = {}
 
-    def prepare(self, settings: CoreSettings) -> dict[str, Plan]:
+    def prepare(self, settings: CoreSettings) -> dict[str, Planned]:
         """Plan the first settings of a run, together with what the store kept.
 
         Stored items that cannot be taken any more are left out, loudly, and stay in the store.
@@ -104,7 +130,10 @@ class Changes:
                     self._restore(name, collection.name, collection.item, settings)
             except StoreError as error:
                 logger.error("what was stored for %s is not in force: %s", name, error)  # noqa: TRY400
-        return {name: self._plan(name, settings, self._runtime[name]) for name in self._domains}
+        return {
+            name: self._plan(name, self._look(name, settings, self._runtime[name]))
+            for name in self._domains
+        }
 
     def _restore(self, name: str, collection: str, item: type[Any], settings: CoreSettings) -> None:
         """Take back stored items: all in one plan; one by one only where that is refused."""
@@ -115,7 +144,7 @@ class Changes:
             return
         try:
             found = [convert(body, item, f"stored {collection}") for body in stored]
-            self._plan(name, settings, runtime | {collection: found})
+            self._plan(name, self._look(name, settings, runtime | {collection: found}))
         except SettingsError:
             self._restore_singly(name, collection, item, settings, stored)
         else:
@@ -133,7 +162,8 @@ class Changes:
         for body in stored:
             try:
                 found = convert(body, item, f"stored {collection}")
-                self._plan(name, settings, self._runtime[name] | {collection: [*kept, found]})
+                runtime = self._runtime[name] | {collection: [*kept, found]}
+                self._plan(name, self._look(name, settings, runtime))
             except SettingsError as error:
                 logger.warning("a stored item of %s is not in force: %s", name, error)
             else:
@@ -142,13 +172,17 @@ class Changes:
     def apply(self, settings: CoreSettings, names: Sequence[str]) -> None:
         """Put ``settings`` in force for the domains ``names``, or nothing at all.
 
+        A domain for which nothing is new, also around it, is not planned again.
+
         Raises:
             SettingsError: an engine refuses; nothing has been touched.
             KernelError: the kernel refuses; what had changed has been changed back.
         """
-        self.put(settings, {n: self._plan(n, settings, self._runtime[n]) for n in names})
+        inputs = {n: self._look(n, settings, self._runtime[n]) for n in names}
+        new = [name for name in names if inputs[name].says_more_than(self._inputs.get(name))]
+        self.put(settings, {name: self._plan(name, inputs[name]) for name in new})
 
-    def put(self, settings: CoreSettings, plans: Mapping[str, Plan]) -> None:
+    def put(self, settings: CoreSettings, plans: Mapping[str, Planned]) -> None:
         """Put plans for ``settings`` in force, all or none.
 
         Raises:
@@ -158,7 +192,7 @@ class Changes:
         try:
             for name, plan in plans.items():
                 if is_enabled(getattr(settings, name)):
-                    self._kernel.apply(plan.actions)
+                    self._kernel.apply(plan.plan.actions)
                 done.append(name)
         except KernelError:
             self._undo(list(plans)[: len(done) + 1])
@@ -171,21 +205,27 @@ class Changes:
         if self._settings is None:
             return
         for name in names:
-            plan = self._plan(name, self._settings, self._runtime[name], anew=True)
-            self._kernel.apply(plan.actions)
+            inputs = self._look(name, self._settings, self._runtime[name], anew=True)
+            plan = self._plan(name, inputs)
+            self._kernel.apply(plan.plan.actions)
             self._commit(name, plan)
 
-    def _plan(
+    def _look(
         self, name: str, settings: CoreSettings, runtime: Runtime, *, anew: bool = False
-    ) -> Plan:
+    ) -> _Inputs:
         section = getattr(settings, name)
         paths = self._domains[name].files(section)
         files = {path: _read(path, name) for path in paths}
-        around = replace(self._surroundings(), files=files, anew=anew)
-        return self._engines[name].plan(section, runtime, around)
+        return _Inputs(section, runtime, replace(self._surroundings(), files=files, anew=anew))
 
-    def _commit(self, name: str, plan: Plan) -> None:
+    def _plan(self, name: str, inputs: _Inputs) -> Planned:
+        plan = self._engines[name].plan(inputs.section, inputs.runtime, inputs.around)
+        return Planned(plan, inputs)
+
+    def _commit(self, name: str, planned: Planned) -> None:
+        plan = planned.plan
         self._engines[name].commit(plan)
+        self._inputs[name] = planned.inputs
         self._until_ns[name] = plan.until_ns
         if plan.memo is not None:
             self._store.memos.put(name, plan.memo)
@@ -198,6 +238,8 @@ class Changes:
         """
         due = [name for name, until_ns in self._until_ns.items() if until_ns and until_ns <= now_ns]
         if due and self._settings is not None:
+            for name in due:
+                self._inputs.pop(name, None)
             self.apply(self._settings, due)
 
     def expire(self, now_ns: int) -> list[tuple[str, str, msgspec.Struct]]:
@@ -276,5 +318,6 @@ class Changes:
         """Put other runtime items in force for one domain, or leave all as it is."""
         if self._settings is None:
             raise KernelError("the agent is still starting: try again in a moment")
-        self.put(self._settings, {name: self._plan(name, self._settings, runtime)})
+        inputs = self._look(name, self._settings, runtime)
+        self.put(self._settings, {name: self._plan(name, inputs)})
         self._runtime[name] = runtime

@@ -33,6 +33,7 @@ from ebpfsentinel.config.shape import (
     inner,
     join,
     notes,
+    reaches,
     shape_of,
 )
 from ebpfsentinel.model.settings import SettingsError, parse_network
@@ -351,11 +352,15 @@ def _fill(settings: CoreSettings) -> None:
 
 def _not_in_force(tree: Any, kind: mi.Type, place: str = "") -> Iterator[str]:
     for key, found, found_kind in inner(tree, kind):
-        if notes(found_kind).get("x-reserved"):
+        if _is_reserved(found_kind):
             here = join(place, key)
             if place:
                 yield f"{here} is not in this version: it has no effect"
             else:
                 yield f"section {here} is not in this version: nothing in it is in force"
-        elif isinstance(found, dict | list):
+        elif isinstance(found, dict | list) and reaches(found_kind, _is_reserved):
             yield from _not_in_force(found, found_kind, join(place, key))
+
+
+def _is_reserved(kind: mi.Type) -> bool:
+    return bool(notes(kind).get("x-reserved"))

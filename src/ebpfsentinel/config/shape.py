@@ -1,8 +1,8 @@
 """The shape of settings: walking a value beside its type, and errors in a user's words.
 
-msgspec checks types and limits, and stops at the first fault with a JSON path and a Python type.
-Here that becomes the key's place, what was found, and what to write instead; unknown keys are
-looked for first, so that a typo is named with its nearest neighbour.
+msgspec checks types, limits and keys, and stops at the first fault with a JSON path and a Python
+type. Here that becomes the key's place, what was found, and what to write instead; where there is a
+fault, unknown keys are looked for first, so that a typo is named with its nearest neighbour.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec.inspect as mi
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)")
@@ -110,6 +110,32 @@ def fields_of(kind: mi.Type) -> dict[str, mi.Field]:
     return _of(kind).fields
 
 
+_reached: dict[tuple[int, Callable[[mi.Type], bool]], bool] = {}
+
+
+def reaches(kind: mi.Type, asks: Callable[[mi.Type], bool]) -> bool:
+    """Is the answer yes for the type, or for any type inside it? Each is asked once."""
+    key = id(_of(kind).kind), asks
+    if key not in _reached:
+        _reached[key] = False  # a type that contains itself
+        _reached[key] = asks(kind) or any(reaches(each, asks) for each in _inside(bare(kind)))
+    return _reached[key]
+
+
+def _inside(plain: mi.Type) -> Iterable[mi.Type]:
+    match plain:
+        case mi.StructType():
+            return [each.type for each in plain.fields]
+        case mi.ListType():
+            return [plain.item_type]
+        case mi.DictType():
+            return [plain.value_type]
+        case mi.UnionType():
+            return plain.types
+        case _:
+            return []
+
+
 def join(place: str, key: str | int) -> str:
     """``a`` and ``b`` to ``a.b``; ``a`` and 3 to ``a[3]``."""
     if isinstance(key, int):
@@ -151,11 +177,11 @@ def convert(tree: Any, target: type[T], place: str = "", *, strict: bool = True)
     Raises:
         SettingsError: with the place below ``place``, what was found, and what to write instead.
     """
-    kind = shape_of(target)
-    refuse_unknown(tree, kind, place)
     try:
         return msgspec.convert(tree, target, strict=strict)
     except msgspec.ValidationError as error:
+        kind = shape_of(target)
+        refuse_unknown(tree, kind, place)
         raise _explain(error, tree, kind, place) from None
 
 
