@@ -1,23 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/*
- * What a rejected packet is answered with, and whether it is: see reject.h.
- *
- * The answer is put together in a per-CPU buffer, in words from the IP header on: lengths vary with
- * options and extension headers, and words up to a packet's end are what all verifiers from 5.10 on
- * can follow.
- */
+/* What a rejected packet is answered with, and whether it is: see reject.h. */
 #ifndef EBPFSENTINEL_ANSWER_H
 #define EBPFSENTINEL_ANSWER_H
 
+#include "answering.h"
 #include "firewall.h"
-#include "parse.h"
-
-#include <bpf/bpf_helpers.h>
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
 
 #define ICMP_UNREACHABLE 3
 #define ICMP_PORT 3
@@ -29,26 +16,8 @@
 #define ICMPV6_PROHIBITED 1
 #define ICMPV6_ECHO 128
 
-#define ANSWER_TTL 64
-#define DO_NOT_FRAGMENT 0x4000
 #define QUOTE4_WORDS 17 /* the longest IPv4 header and 8 bytes */
 #define QUOTE6_WORDS 32 /* an IPv6 header, 80 bytes of extensions and 8 bytes */
-#define ANSWER_WORDS (10 + 2 + QUOTE6_WORDS)
-#define L3_OFFSET_MAX 31
-#define LINK_BYTES 22 /* with two tags */
-
-struct tcp {
-	__be16 src_port;
-	__be16 dst_port;
-	__be32 seq;
-	__be32 ack;
-	__u8 offset;
-	__u8 flags;
-	__be16 window;
-	__be16 checksum;
-	__be16 urgent;
-};
-
 struct icmp {
 	__u8 type;
 	__u8 code;
@@ -56,17 +25,11 @@ struct icmp {
 	__be32 unused;
 };
 
-/* An answer from its IP header on, in network order, zeros behind it. */
-struct fw_answer {
-	__u32 words[ANSWER_WORDS];
-	__u32 bytes;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct fw_answer);
+	__type(value, struct answer);
 } fw_answer SEC(".maps");
 
 struct {
@@ -151,53 +114,6 @@ static __always_inline bool take_token(const struct packet *packet)
 	return true;
 }
 
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16 & 0xffff);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-/* The internet checksum (RFC 1071) of words, with what is to be added to it. */
-static __always_inline __u16 checksum(__u32 *words, __u32 bytes, __u32 seed)
-{
-	return ~fold(bpf_csum_diff(0, 0, words, bytes, seed));
-}
-
-/* The IP header of the answer: from the packet's destination to its source. */
-static __always_inline void put_ipv4(struct fw_answer *answer, const struct packet *packet,
-				     __u8 protocol, __u32 payload_bytes)
-{
-	struct ipv4 *ip = (void *)answer->words;
-
-	answer->bytes = sizeof(*ip) + payload_bytes;
-	ip->version_ihl = 0x45;
-	ip->bytes = bpf_htons(answer->bytes);
-	ip->fragment = bpf_htons(DO_NOT_FRAGMENT);
-	ip->ttl = ANSWER_TTL;
-	ip->protocol = protocol;
-	ip->src_addr = bpf_htonl(packet->dst_addr[0]);
-	ip->dst_addr = bpf_htonl(packet->src_addr[0]);
-	ip->checksum = checksum(answer->words, sizeof(*ip), 0);
-}
-
-static __always_inline void put_ipv6(struct fw_answer *answer, const struct packet *packet,
-				     __u8 protocol, __u32 payload_bytes)
-{
-	struct ipv6 *ip = (void *)answer->words;
-	int word;
-
-	answer->bytes = sizeof(*ip) + payload_bytes;
-	ip->version_class_flow = bpf_htonl(6U << 28);
-	ip->payload_bytes = bpf_htons(payload_bytes);
-	ip->next_header = protocol;
-	ip->hop_limit = ANSWER_TTL;
-	for (word = 0; word < 4; word++) {
-		ip->src_addr[word] = bpf_htonl(packet->dst_addr[word]);
-		ip->dst_addr[word] = bpf_htonl(packet->src_addr[word]);
-	}
-}
-
 /* Bytes of the packet from its IP header on, as that says; padding of short frames is not its own. */
 static __always_inline __u32 ip_bytes(const void *ip, const void *end, bool ipv6)
 {
@@ -210,17 +126,11 @@ static __always_inline __u32 ip_bytes(const void *ip, const void *end, bool ipv6
 	return bpf_ntohs(((const struct ipv4 *)ip)->bytes);
 }
 
-/* The sum of what TCP and ICMPv6 count besides addresses, header and data: protocol and length. */
-static __always_inline __u32 pseudo(__u8 protocol, __u32 bytes)
-{
-	return bpf_htons(protocol) + bpf_htons(bytes);
-}
-
 /*
  * A reset that the sender will take for one of this connection: it has the sequence number that
  * was acknowledged, or, for a segment without ACK, acknowledges what that occupies.
  */
-static __always_inline bool put_reset(struct fw_answer *answer, const struct packet *packet,
+static __always_inline bool put_reset(struct answer *answer, const struct packet *packet,
 				      const void *ip, const void *l4, const void *end)
 {
 	bool ipv6 = packet->family == 6;
@@ -272,7 +182,7 @@ static __always_inline __u32 put_quote(__u32 *to, const void *ip, const void *en
 }
 
 /* Port unreachable for what has ports, as from a host without a listener; else prohibited. */
-static __always_inline void put_error4(struct fw_answer *answer, const struct packet *packet,
+static __always_inline void put_error4(struct answer *answer, const struct packet *packet,
 				       const void *ip, const void *end)
 {
 	struct icmp *error = (void *)&answer->words[5];
@@ -285,7 +195,7 @@ static __always_inline void put_error4(struct fw_answer *answer, const struct pa
 	put_ipv4(answer, packet, PROTOCOL_ICMP, sizeof(*error) + quoted);
 }
 
-static __always_inline void put_error6(struct fw_answer *answer, const struct packet *packet,
+static __always_inline void put_error6(struct answer *answer, const struct packet *packet,
 				       const void *ip, const void *end)
 {
 	struct icmp *error = (void *)&answer->words[10];
@@ -300,11 +210,10 @@ static __always_inline void put_error6(struct fw_answer *answer, const struct pa
 }
 
 /* Put the answer together; 0: there is none to be given. Counts why. */
-static __always_inline struct fw_answer *answer_to(const struct packet *packet, void *data,
-						   void *end)
+static __always_inline struct answer *answer_to(const struct packet *packet, void *data, void *end)
 {
 	__u32 zero = 0;
-	struct fw_answer *answer = bpf_map_lookup_elem(&fw_answer, &zero);
+	struct answer *answer = bpf_map_lookup_elem(&fw_answer, &zero);
 	void *ip = data + (packet->l3_offset & L3_OFFSET_MAX);
 	void *l4 = data + (packet->l4_offset & OFFSET_MAX);
 	const struct ethernet *ethernet = data;

@@ -142,7 +142,7 @@ INTERFACE_COUNT = _record(
     ),
 )
 
-FW_ANSWER = _record(
+ANSWER = _record(
     180,
     (
         ("words", ("<u4", (44,)), 0),

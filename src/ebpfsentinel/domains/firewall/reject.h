@@ -26,73 +26,21 @@ struct {
 	__type(value, __u32);
 } fw_xdp_calls SEC(".maps"), fw_tc_calls SEC(".maps");
 
-/* Ethernet header and tags, turned round: where the packet came from is where the answer goes. */
-struct fw_link {
-	__u8 bytes[LINK_BYTES + 2];
-};
-
-static __always_inline void save_link(struct fw_link *link, const __u8 *data, const __u8 *end)
-{
-	int at;
-
-	for (at = 0; at < LINK_BYTES; at++) {
-		if (data + at + 1 > end)
-			break;
-		link->bytes[at < 6 ? at + 6 : at < 12 ? at - 6 : at] = data[at];
-	}
-}
-
-static __always_inline void put_link(const struct fw_link *link, __u8 *data, const __u8 *end,
-				     __u32 bytes)
-{
-	__u32 at;
-
-	for (at = 0; at < LINK_BYTES && at < bytes; at++) {
-		if (data + at + 1 > end)
-			break;
-		data[at] = link->bytes[at];
-	}
-}
-
-/* A frame grows at its head, where XDP always has room; at its tail there may be none. */
-static __always_inline bool xdp_resize(struct xdp_md *ctx, int more)
-{
-	if (more > 0)
-		return !bpf_xdp_adjust_head(ctx, -more);
-	return !more || !bpf_xdp_adjust_tail(ctx, more);
-}
-
 SEC("xdp")
 int xdp_reject(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);
-	struct fw_answer *answer;
-	struct fw_link link = {};
-	void *data, *end;
-	__u32 *to;
-	int word;
+	struct answer *answer;
 
 	if (!packet)
 		return XDP_DROP;
 	packet_count(packet, true);
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	answer = answer_to(packet, data, end);
+	answer = answer_to(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
 	if (!answer)
 		return XDP_DROP;
-	save_link(&link, data, end);
-	if (!xdp_resize(ctx, (int)(packet->l3_offset + answer->bytes - packet->bytes))) {
+	if (!xdp_become(ctx, packet, answer)) {
 		COUNT_REJECT(failed);
 		return XDP_DROP;
-	}
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	put_link(&link, data, end, packet->l3_offset);
-	to = data + (packet->l3_offset & L3_OFFSET_MAX);
-	for (word = 0; word < ANSWER_WORDS; word++) {
-		if ((void *)(to + word + 1) > end)
-			break;
-		to[word] = answer->words[word];
 	}
 	count_answer(packet);
 	return XDP_TX;
@@ -106,7 +54,7 @@ struct sk_buff {
 #define TC_REDIRECT 7
 
 /* The sum of addresses, protocol and length alone, as a device wants it to complete a checksum. */
-static __always_inline __u16 unfinished(struct fw_answer *answer, bool ipv6, __u8 protocol)
+static __always_inline __u16 unfinished(struct answer *answer, bool ipv6, __u8 protocol)
 {
 	if (ipv6)
 		return ~checksum(&answer->words[2], 32,
@@ -122,7 +70,7 @@ static __always_inline __u16 unfinished(struct fw_answer *answer, bool ipv6, __u
  * unused word, and the sum comes out right if there stood what the message's own sum leaves out:
  * nothing in ICMP, addresses, protocol and length in ICMPv6. False: it is neither.
  */
-static __always_inline bool leave_checksum(const struct packet *packet, struct fw_answer *answer)
+static __always_inline bool leave_checksum(const struct packet *packet, struct answer *answer)
 {
 	bool ipv6 = packet->family == 6;
 	void *l4 = &answer->words[ipv6 ? 10 : 5];
@@ -141,7 +89,7 @@ static __always_inline bool leave_checksum(const struct packet *packet, struct f
 }
 
 static __always_inline bool tc_answer(struct __sk_buff *ctx, const struct packet *packet,
-				      struct fw_answer *answer)
+				      struct answer *answer)
 {
 	struct sk_buff *skb = (void *)ctx;
 	__u32 bytes = answer->bytes;
@@ -166,7 +114,7 @@ SEC("tc")
 int tc_reject(struct __sk_buff *ctx)
 {
 	struct packet *packet = packet_of(&tc_packet);
-	struct fw_answer *answer;
+	struct answer *answer;
 
 	if (!packet)
 		return TC_SHOT;
