@@ -9,12 +9,10 @@
 #define ICMP_UNREACHABLE 3
 #define ICMP_PORT 3
 #define ICMP_PROHIBITED 13
-#define ICMP_ECHO 8
 #define ICMP_TIMESTAMP 13
 #define ICMPV6_UNREACHABLE 1
 #define ICMPV6_PORT 4
 #define ICMPV6_PROHIBITED 1
-#define ICMPV6_ECHO 128
 
 #define QUOTE4_WORDS 17 /* the longest IPv4 header and 8 bytes */
 #define QUOTE6_WORDS 32 /* an IPv6 header, 80 bytes of extensions and 8 bytes */
@@ -75,9 +73,10 @@ static __always_inline bool is_request(const struct packet *packet)
 	if (packet->protocol == PROTOCOL_TCP)
 		return packet->flags & PACKET_TCP && !(packet->tcp_flags & TCP_RST);
 	if (packet->protocol == PROTOCOL_ICMP)
-		return packet->icmp >> 8 == ICMP_ECHO || packet->icmp >> 8 == ICMP_TIMESTAMP;
+		return packet->icmp >> 8 == ICMP_ECHO_REQUEST ||
+		       packet->icmp >> 8 == ICMP_TIMESTAMP;
 	if (packet->protocol == PROTOCOL_ICMPV6)
-		return packet->icmp >> 8 == ICMPV6_ECHO;
+		return packet->icmp >> 8 == ICMPV6_ECHO_REQUEST;
 	return true;
 }
 

@@ -20,6 +20,12 @@
 #define GCRA_SHIFT 8
 #define GCRA_TRIES 4
 
+/* Would a packet conform that came at now_ns? Nothing is taken. */
+static __always_inline bool gcra_conforms(__u64 tat, __u64 now_ns, __u64 tolerance)
+{
+	return (__s64)(tat - (now_ns << GCRA_SHIFT)) <= (__s64)tolerance;
+}
+
 /*
  * Does a packet conform that comes at now_ns? interval: time per packet; tolerance: the interval
  * times (burst - 1). Both, like tat, in 1/256 ns. CPUs that lose every exchange are let in and charged.
