@@ -307,6 +307,7 @@ class Agent:
             now = self._surroundings()
             if (now.interfaces, now.namespaces) != (before.interfaces, before.namespaces):
                 self._changes.apply(self.settings, list(self.domains))
+            self._changes.relink(now.links or {})
             self.kernel.attach(self.interfaces())
         except (SettingsError, KernelError) as error:
             logger.warning("interfaces changed, but not all can be guarded: %s", error)

@@ -114,6 +114,7 @@ class Changes:
         self._settings: CoreSettings | None = None
         self._until_ns: dict[str, int | None] = {}
         self._inputs: dict[str, _Inputs] = {}
+        self._links: dict[str, Mapping[str, int]] = {}
 
     def prepare(self, settings: CoreSettings) -> dict[str, Planned]:
         """Plan the first settings of a run, together with what the store kept.
@@ -227,8 +228,23 @@ class Changes:
         self._engines[name].commit(plan)
         self._inputs[name] = planned.inputs
         self._until_ns[name] = plan.until_ns
+        self._links[name] = plan.links
         if plan.memo is not None:
             self._store.memos.put(name, plan.memo)
+
+    def relink(self, links: Mapping[str, int]) -> None:
+        """Plan again for the domains whose plan names an interface that came, went or came back.
+
+        Raises:
+            SettingsError, KernelError: as :meth:`apply`.
+        """
+        moved = [
+            name
+            for name, known in self._links.items()
+            if any(links.get(link, 0) != index for link, index in known.items())
+        ]
+        if moved and self._settings is not None:
+            self.apply(self._settings, moved)
 
     def renew(self, now_ns: int) -> None:
         """Plan again for the domains whose plan was not meant to last until now (wall time).

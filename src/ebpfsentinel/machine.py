@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from ebpfsentinel.kernel import clock
+from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.maps import possible_cpus
 from ebpfsentinel.model.domain import Surroundings
 
@@ -51,6 +51,7 @@ class Machine:
             interfaces=self._kernel.interface_slots(),
             own_pid=os.getpid(),
             api_ports=api_ports,
+            links=interfaces.present(),
             cpus=possible_cpus(),
             boot_offset_ns=self.boot_offset_ns,
             namespaces=self._namespaces,

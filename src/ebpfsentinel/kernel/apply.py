@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
+from ebpfsentinel.model.action import Engage, Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -53,9 +53,12 @@ class Target(Protocol):
 
 
 def apply_actions(
-    actions: Sequence[Action], maps: Mapping[str, Target], kill: Callable[[Kill], None]
+    actions: Sequence[Action],
+    maps: Mapping[str, Target],
+    kill: Callable[[Kill], None],
+    engage: Callable[[Engage], None],
 ) -> None:
-    """Carry out the actions in order; ``kill`` does what is not done to a map.
+    """Carry out the actions in order; ``kill`` and ``engage`` do what is not done to a map.
 
     Raises:
         KeyError: no loaded object has the map.
@@ -73,6 +76,8 @@ def apply_actions(
                 maps[action.map].swap(action.slot, action.value)
             case Switch():
                 switch(action, maps[action.map], maps[action.head_map])
+            case Engage():
+                engage(action)
             case Kill():
                 kill(action)
 

@@ -89,22 +89,41 @@ def attach(name: str, ifindex: int, roots: Roots, mode: XdpMode, pins: Path | No
     if "xdp" not in place.hooks and mode not in (XdpMode.AUTO, XdpMode.TC):
         raise KernelError(f"{name}: XDP {mode} was asked for and cannot be had: {reasons[-1]}")
     place.reason = "; ".join(reasons)
-    if roots.tc_needed or "xdp" not in place.hooks:
-        place.hooks["tc"] = _attach_tc(place, roots.tc, pins)
+    follow(place, roots, pins)
     return place
+
+
+def follow(place: Place, roots: Roots, pins: Path | None) -> None:
+    """Attach TC where it has work and is not; detach it where it has none.
+
+    Raises:
+        KernelError: it is needed and cannot be had.
+    """
+    needed = roots.tc_needed or "xdp" not in place.hooks
+    pin = _pin(pins, place.ifindex, "tc")
+    if needed and "tc" not in place.hooks:
+        place.hooks["tc"] = _attach_tc(place, roots.tc, pins)
+    elif not needed and "tc" in place.hooks:
+        _let_go(place, place.hooks.pop("tc"), keep=False)
+    elif not needed and pin is not None:
+        pin.unlink(missing_ok=True)  # of an agent that had work for it
 
 
 def leave(place: Place, *, keep: bool) -> None:
     """Detach from one interface, or leave what is pinned in force."""
     for hook in place.hooks.values():
-        if hook.fd < 0:
-            with contextlib.suppress(KernelError):
-                _detach_clsact(place.ifindex)
-            continue
-        if not keep and hook.pin is not None:
-            hook.pin.unlink(missing_ok=True)
-        os.close(hook.fd)
+        _let_go(place, hook, keep=keep)
     place.hooks.clear()
+
+
+def _let_go(place: Place, hook: Hook, *, keep: bool) -> None:
+    if hook.fd < 0:
+        with contextlib.suppress(KernelError):
+            _detach_clsact(place.ifindex)
+        return
+    if not keep and hook.pin is not None:
+        hook.pin.unlink(missing_ok=True)
+    os.close(hook.fd)
 
 
 def _pin(pins: Path | None, ifindex: int, kind: str) -> Path | None:

@@ -66,6 +66,29 @@ int xdp_dry(struct xdp_md *ctx)
 }
 
 #define HEADER_BYTES 256
+#define LINK_BYTES 14
+
+/*
+ * Generic XDP copies a packet that has little room in front of it, and the copy has forgotten how long
+ * its Ethernet header is (seen on Linux 6.12 and 6.18): what TC is shown then begins behind that, and
+ * what it sends on goes out without. The header is still there: put the beginning back.
+ */
+static __always_inline void restore_link(struct __sk_buff *ctx)
+{
+	__u16 link[LINK_BYTES / 2], shown[LINK_BYTES / 2] = {}, differ = 0;
+	int word;
+
+	if (bpf_skb_load_bytes_relative(ctx, 0, link, sizeof(link), BPF_HDR_START_MAC))
+		return;
+	bpf_skb_load_bytes(ctx, 0, shown, sizeof(shown));
+	for (word = 0; word < LINK_BYTES / 2; word++)
+		differ |= link[word] ^ shown[word];
+	if (!differ)
+		return;
+	if (bpf_skb_change_head(ctx, sizeof(link), 0) ||
+	    bpf_skb_store_bytes(ctx, 0, link, sizeof(link), 0))
+		count_failure(FAILURE_LINK);
+}
 
 SEC("tc")
 int tc_root(struct __sk_buff *ctx)
@@ -74,6 +97,10 @@ int tc_root(struct __sk_buff *ctx)
 
 	if (!packet)
 		return TC_NEXT;
+	packet->ifindex = ctx->ingress_ifindex;
+	look_up_interface(packet);
+	if (packet->by_xdp == XDP_GENERIC)
+		restore_link(ctx);
 	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
 	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
 		count_failure(FAILURE_PULL);
@@ -81,10 +108,8 @@ int tc_root(struct __sk_buff *ctx)
 	packet->cpu = 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
-	packet->ifindex = ctx->ingress_ifindex;
 	packet->bytes = ctx->len;
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
-	look_up_interface(packet);
 	look_up_floor(packet, true);
 	bpf_tail_call(ctx, &tc_chain, 0);
 	return TC_NEXT;

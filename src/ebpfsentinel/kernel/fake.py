@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebpfsentinel.model.action import Action, Kill
+    from ebpfsentinel.model.action import Action, Engage, Kill
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Frames, Kernel, Way
@@ -116,6 +116,7 @@ class FakeKernel:
         led: the routes there are, by destination.
         enabled: names of the domains loaded last.
         floor: what :meth:`protect` was given last; lapses: what :meth:`lapse` was.
+        engaged: names of the stand-ins that run behind XDP too.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class FakeKernel:
         self.led: dict[str, Route] = {}
         self.enabled: tuple[str, ...] = ()
         self.floor: Floor | None = None
+        self.engaged: set[str] = set()
         self.lapses: tuple[int, tuple[str, ...]] = (0, ())
         self._head = np.zeros(1, HEAD)
         self._keep, self._cpus = on_exit is OnExit.KEEP, cpus
@@ -285,7 +287,7 @@ class FakeKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        apply_actions(actions, self._maps, self._kill)
+        apply_actions(actions, self._maps, self._kill, self._engage)
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""
@@ -297,6 +299,11 @@ class FakeKernel:
         self.lapses = (at_ns, tuple(domains))
         self._head["lapse_ns"] = at_ns
         self.apply([head_action(self._head)])
+
+    def _engage(self, action: Engage) -> None:
+        if not any(action.program in loaded.programs for loaded in self._objects.values()):
+            raise KernelError(f"{action.program} is not loaded")
+        (self.engaged.add if action.on else self.engaged.discard)(action.program)
 
     def _kill(self, action: Kill) -> None:
         if self.processes is not None:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.kernel.maps import Map
-    from ebpfsentinel.model.action import Action
+    from ebpfsentinel.model.action import Action, Engage
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Answers, Frames, Route, Way
@@ -96,6 +96,7 @@ class LinuxKernel:
         self._head = np.zeros(1, HEAD)
         self._loopback = False
         self._fragments = True
+        self._engaged: set[str] = set()
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
@@ -224,6 +225,7 @@ class LinuxKernel:
             self._write_interfaces(coming)
             for name, ifindex in coming.items():
                 self._attach_interface(name, ifindex)
+        self._follow_engaged()
         self._claims.keep(
             {present[name] for name in interfaces if name in present} | self._indices()
         )
@@ -234,9 +236,8 @@ class LinuxKernel:
         return {place.ifindex for place in self._places.values()}
 
     def _attach_interface(self, name: str, ifindex: int) -> None:
-        links = self._root / "links" if self._keep else None
         mode = XdpMode.TC if self._lacks_xdp() else self._mode
-        self._places[name] = hooks.attach(name, ifindex, self._roots(), mode, links)
+        self._places[name] = hooks.attach(name, ifindex, self._roots(), mode, self._links())
 
     def _lacks_xdp(self) -> bool:
         """Was an XDP program refused that TC has a stand-in for?
@@ -254,7 +255,9 @@ class LinuxKernel:
 
     def _roots(self) -> hooks.Roots:
         programs = self._objects[_DISPATCH].programs
-        own_work = any(not (p.card and p.card.instead_of) for p in self._chain("tc"))
+        own_work = any(
+            p.name in self._engaged or not (p.card and p.card.instead_of) for p in self._chain("tc")
+        )
         return hooks.Roots(programs["xdp_root"].fd, programs["tc_root"].fd, own_work)
 
     def _forget(self, present: Mapping[str, int]) -> None:
@@ -326,7 +329,27 @@ class LinuxKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        apply_actions(actions, self._maps, kill)
+        apply_actions(actions, self._maps, kill, self._engage)
+
+    def _engage(self, action: Engage) -> None:
+        before = set(self._engaged)
+        self._forget(present_interfaces())
+        (self._engaged.add if action.on else self._engaged.discard)(action.program)
+        try:
+            self._follow_engaged()
+        except KernelError:
+            self._engaged = before
+            raise
+
+    def _follow_engaged(self) -> None:
+        """TC is where it has work to do, and nowhere else."""
+        roots = self._roots()
+        for place in self._places.values():
+            hooks.follow(place, roots, self._links())
+
+    def _links(self) -> Path | None:
+        """Where links are pinned, if they are."""
+        return self._root / "links" if self._keep else None
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""
@@ -463,7 +486,8 @@ class LinuxKernel:
             or (domain != _DISPATCH and domain not in self._enabled)
         ):
             return ()
-        stand_in = bool(program.card and program.card.instead_of)
+        card = program.card
+        stand_in = bool(card and card.instead_of) and program.name not in self._engaged
         return tuple(
             place.name
             for place in self._places.values()

@@ -75,6 +75,18 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Engage:
+    """Have a TC program that stands in for an XDP one run behind it too; or no more.
+
+    TC then looks at what XDP has let through, which costs every such packet something: for work
+    that XDP cannot do, while there is some.
+    """
+
+    program: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Send SIGKILL to the process that has ``pid`` and started at ``start_ns`` (boot clock).
 
@@ -85,4 +97,4 @@ class Kill:
     start_ns: int
 
 
-Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Kill
+Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Engage | Kill

@@ -70,15 +70,18 @@ class Surroundings:
     ``interfaces`` maps names to slots 0..63, ``namespaces`` a network namespace to the interfaces
     whose peers are in it; ``files`` holds the bytes of the files that the card's ``files`` asked
     for, by path; ``addresses`` what the names resolve to that its ``hosts`` asked for, without
-    those that have not been resolved yet. ``own_pid`` is the agent, ``api_ports`` its listeners.
-    ``cpus`` is the number of possible CPUs. ``now_ns`` is wall time, ``boot_offset_ns`` added to a
-    boot-clock time gives wall time, and ``utc_offset_s`` added to that gives local time.
+    those that have not been resolved yet. ``links`` has the index of every interface that is there;
+    None: they do not matter, because nothing will be sent. ``own_pid`` is the agent, ``api_ports``
+    its listeners. ``cpus`` is the number of possible CPUs. ``now_ns`` is wall time,
+    ``boot_offset_ns`` added to a boot-clock time gives wall time, and ``utc_offset_s`` added to
+    that gives local time.
 
     ``anew``: what is in force may not be what was committed last; plan all of it, not only what
     differs.
     """
 
     interfaces: Mapping[str, int] = field(default_factory=dict)
+    links: Mapping[str, int] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     own_pid: int = 0
     api_ports: tuple[int, ...] = ()
@@ -98,12 +101,14 @@ class Plan:
     ``state`` is the engine's business; ``actions`` bring the kernel to it; ``memo`` (JSON-able) is
     kept by the store and handed back to :meth:`Engine.recall` at the next start. ``until_ns`` (wall
     time): plan again by then, because what depends on the time was worked out no further.
+    ``links``: plan again when one of these interfaces has another index (0: is not there).
     """
 
     state: Any
     actions: tuple[Action, ...] = ()
     memo: dict[str, Any] | None = None
     until_ns: int | None = None
+    links: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ _PACKED = struct.Struct("<BB6xQQQQ")
 class RankedRule:
     """A rule as the classifier sees it.
 
-    ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0.
+    ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0; where ``mirror``
+    is not 0, ``fw_mirrors`` has where its packets are copied to.
 
     ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
     that satisfy it, in order and apart from each other; the addresses of a rule that is ``wide``
@@ -84,11 +85,13 @@ class RankedRule:
     asks: Mapping[int, Ranges] = field(default_factory=dict)
     wide: bool = False
     cpu: int = 0
+    mirror: int = 0
     record: bytes = field(init=False, repr=False, compare=False)
     spans: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "record", record_of(self.action, self.cpu, self.asks))
+        record = record_of(self.action, self.mirror, self.cpu, self.asks)
+        object.__setattr__(self, "record", record)
         packed = (
             _packed(name, low, high, wide=self.wide and name in _ADDRESSES)
             for name, ranges in self.asks.items()

@@ -89,10 +89,21 @@ PACKET = _record(
         ("icmp", "<u2", 70),
         ("dry", "|u1", 72),
         ("spared", "|u1", 73),
-        ("pad", ("|u1", (2,)), 74),
+        ("mirror", "|u1", 74),
+        ("pad", "|u1", 75),
         ("until_sample", "<u4", 76),
         ("spared_slots", "<u4", 80),
         ("now_ns", "<u8", 88),
+    ),
+)
+
+FW_COPIES = _record(
+    32,
+    (
+        ("sent", "<u8", 0),
+        ("too_big", "<u8", 8),
+        ("no_interface", "<u8", 16),
+        ("failed", "<u8", 24),
     ),
 )
 
@@ -212,7 +223,7 @@ FW_RULE = _record(
     (
         ("rule_id", "<u4", 0),
         ("action", "|u1", 4),
-        ("unused", "|u1", 5),
+        ("mirror", "|u1", 5),
         ("cpu", "<u2", 6),
         ("asks", "|u1", 8),
         ("protocol", "|u1", 9),
@@ -278,7 +289,8 @@ FW_HEAD = _record(
         ("mode", "|u1", 6),
         ("default_action", "|u1", 7),
         ("asks_macs", "|u1", 8),
-        ("pad", ("|u1", (3,)), 9),
+        ("mirrors", "|u1", 9),
+        ("pad", ("|u1", (2,)), 10),
         ("sample_every", "<u4", 12),
         ("serial", ("<u8", (8,)), 16),
     ),
@@ -332,6 +344,14 @@ class PacketAction(enum.IntEnum):
     ACTION_LOG = 2
     ACTION_REJECT = 3
     ACTION_SPARED = 8
+
+
+class PacketMirror(enum.IntEnum):
+    """C ``enum packet_mirror``."""
+
+    MIRROR_NONE = 0
+    MIRROR_COPY = 1
+    MIRROR_AND_DROP = 2
 
 
 class PacketEvents(Batch):

@@ -106,9 +106,10 @@ static __always_inline bool is_neighbour_discovery(const struct packet *packet)
 
 /*
  * Judge the packet and write the verdict into it; true: it must be dropped. What is not IP, or has
- * no whole IP header, matches no rule: the default policy has it.
+ * no whole IP header, matches no rule: the default policy has it. `again`: XDP has judged it, and all
+ * there is to find out is whether it is to be copied.
  */
-static __always_inline bool judge(struct packet *packet, void *data, void *end)
+static __always_inline bool judge(struct packet *packet, void *data, void *end, bool again)
 {
 	const struct fw_head *head = head_in_force();
 	struct fw_found rule;
@@ -117,12 +118,20 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end)
 		count_failure(FAILURE_TABLES);
 		return false;
 	}
-	sample(head, packet, data, end);
+	if (again && !head->mirrors)
+		return false;
+	if (!again)
+		sample(head, packet, data, end);
 	if (head->asks_macs)
 		put_macs(data, end);
 	rule = first_match(head, packet);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
+		packet->mirror = rule.mirror;
+	}
+	if (again)
+		return false;
+	if (rule.rule_id) {
 		packet->action = rule.action;
 		packet->cpu = rule.cpu;
 	} else if (!is_neighbour_discovery(packet)) {
@@ -154,10 +163,10 @@ int xdp_firewall(struct xdp_md *ctx)
 	if (!packet)
 		return XDP_PASS;
 	return xdp_act(ctx, packet,
-		       judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end));
+		       judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, false));
 }
 
-/* The stand-in where an interface takes no XDP program. */
+/* The stand-in where an interface takes no XDP program; where one does, it makes copies. */
 SEC("tc")
 int tc_firewall(struct __sk_buff *ctx)
 {
@@ -166,8 +175,8 @@ int tc_firewall(struct __sk_buff *ctx)
 	if (!packet)
 		return TC_NEXT;
 	return tc_act(ctx, packet,
-		      !packet->by_xdp &&
-			      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end));
+		      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end,
+			    packet->by_xdp));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

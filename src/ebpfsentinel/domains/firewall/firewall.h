@@ -121,8 +121,8 @@ struct fw_index {
 struct fw_rule {
 	__u32 rule_id; /* index into fw_count; 0 is the default policy */
 	__u8 action;   /* enum packet_action */
-	__u8 unused;
-	__u16 cpu; /* 1 + the CPU it is steered to; 0: stays where it is */
+	__u8 mirror;   /* enum packet_mirror: fw_mirrors has where to */
+	__u16 cpu;     /* 1 + the CPU it is steered to; 0: stays where it is */
 	__u8 asks;
 	__u8 protocol;
 	__u16 src_port; /* the lowest, and how many more */
@@ -147,7 +147,7 @@ struct fw_rest {
 struct fw_found {
 	__u32 rule_id;
 	__u8 action;
-	__u8 unused;
+	__u8 mirror;
 	__u16 cpu;
 };
 
@@ -183,7 +183,8 @@ struct fw_head {
 	__u8 mode;           /* enum fw_mode */
 	__u8 default_action; /* enum packet_action */
 	__u8 asks_macs;
-	__u8 pad[3];
+	__u8 mirrors; /* some rules have packets copied */
+	__u8 pad[2];
 	__u32 sample_every;      /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
 };
@@ -219,7 +220,9 @@ struct fw_sample {
 };
 
 /* Places in the tables of programs that the firewall calls. */
-enum fw_call { FW_CALL_REJECT, FW_CALLS };
+enum fw_call { FW_CALL_REJECT, FW_CALL_MIRROR, FW_CALLS };
+
+#define FW_MIRRORS 16384 /* rules */
 
 #define FW_REJECT_SOURCES 16384
 #define FW_REJECT_BURST 20
@@ -237,6 +240,14 @@ struct fw_rejects {
 	__u64 unreachable;
 	__u64 throttled;
 	__u64 unanswered; /* a kind of packet that must not be answered */
+	__u64 failed;
+};
+
+/* What became of copies for other interfaces, per CPU: sent, or why not. */
+struct fw_copies {
+	__u64 sent;
+	__u64 too_big;
+	__u64 no_interface;
 	__u64 failed;
 };
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ebpfsentinel.domains.firewall.compile import TCP_FLAGS, RankedRule
 from ebpfsentinel.domains.firewall.events import FwField, FwFragment, PacketAction
 from ebpfsentinel.domains.firewall.groups import Group, Groups, joined, without
+from ebpfsentinel.domains.firewall.mirrors import check_mirror
 from ebpfsentinel.domains.firewall.schedules import next_day_ns, spans_of
 from ebpfsentinel.domains.firewall.settings import (
     FirewallRule,
@@ -146,6 +147,7 @@ class Checker:
         _check_protocol(rule, place)
         expires_ns = _expiry(rule, place)
         cpu = _cpu(rule, place, self.around.cpus)
+        mirror = check_mirror(rule, place)
         asks = dict(self._asks(rule, place, expires_ns))
         ends = {
             FwField.FW_SRC_ADDR: self._addresses(
@@ -167,7 +169,9 @@ class Checker:
                 "Write one rule per family.",
             )
         ranked = {
-            family: RankedRule(_ACTIONS[rule.action], found | asks, wide=family == 6, cpu=cpu)
+            family: RankedRule(
+                _ACTIONS[rule.action], found | asks, wide=family == 6, cpu=cpu, mirror=mirror
+            )
             for family, found in possible.items()
             if all(asks.values())
         }

@@ -153,6 +153,10 @@ class FirewallRule(Section):
         Annotated[int, msgspec.Meta(ge=0, le=65_534)] | None,
         msgspec.Meta(description="Of allow and log: the CPU where the stack takes the packet."),
     ] = None
+    mirror: Annotated[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=15)] | None,
+        msgspec.Meta(description="Interface by which a copy of the packet leaves."),
+    ] = None
     schedule: Annotated[
         str | None, msgspec.Meta(description="Name of the schedule in which it holds.")
     ] = None
@@ -216,6 +220,7 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     src_mac: str | None
     dst_mac: str | None
     cpu: int | None
+    mirror: str | None
     schedule: str | None
     expires_at: str | None
     system: bool

@@ -31,6 +31,7 @@ EMIT_TYPE(fw_mode, enum fw_mode);
 EMIT_TYPE(fw_field, enum fw_field);
 EMIT_TYPE(fw_fragment, enum fw_fragment);
 EMIT_TYPE(packet_action, enum packet_action);
+EMIT_TYPE(packet_mirror, enum packet_mirror);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);

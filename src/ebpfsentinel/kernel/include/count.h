@@ -15,6 +15,7 @@ enum failure {
 	FAILURE_META,    /* no room for XDP metadata before the packet */
 	FAILURE_PULL,    /* packet headers could not be made linear */
 	FAILURE_CPU,     /* a packet stayed on its CPU: no native XDP, or that CPU has no queue */
+	FAILURE_LINK,    /* a packet stayed without its Ethernet header behind generic XDP */
 	FAILURE_MAX = 16,
 };
 

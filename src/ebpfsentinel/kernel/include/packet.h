@@ -59,6 +59,9 @@ enum packet_action {
 	ACTION_SPARED = 8, /* to be dropped, but it stands on the never-block floor */
 };
 
+/* Does a copy of the packet leave by another interface? */
+enum packet_mirror { MIRROR_NONE, MIRROR_COPY, MIRROR_AND_DROP };
+
 /* Addresses are words in host order, the most significant first; IPv4 is the first word. */
 struct packet {
 	__u32 src_addr[4];
@@ -87,7 +90,8 @@ struct packet {
 	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
 	__u8 dry;    /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
 	__u8 spared; /* a drop was called off, and counted */
-	__u8 pad[2];
+	__u8 mirror; /* enum packet_mirror */
+	__u8 pad;
 	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
 	__u32 spared_slots; /* bit s: what stands at place s of the chain cannot drop it */
 	__u64 now_ns;       /* boot clock; 0 until the first program asks, see packet_now() */

@@ -271,6 +271,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->inner_vlan_id = 0;
 	packet->icmp = ICMP_NONE;
 	packet->cpu = 0;
+	packet->mirror = MIRROR_NONE;
 	packet->action = packet->ratelimit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;

@@ -16,8 +16,8 @@ class Wire:
     """
 
     def __init__(self, network) -> None:
-        self._sender = network.peer.call(_raw, network.peer.device)
-        self._tap = network.agent.call(_raw, network.agent.device)
+        self._sender = network.peer.call(raw, network.peer.device)
+        self._tap = network.agent.call(raw, network.agent.device)
         self._tap.settimeout(10)
 
     def past(self, *frames: bytes) -> list[bool]:
@@ -36,7 +36,7 @@ class Wire:
             each.close()
 
 
-def _raw(device: str) -> socket.socket:
+def raw(device: str) -> socket.socket:
     made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     made.bind((device, 0))
     return made
