@@ -16,7 +16,15 @@ import numpy as np
 
 from ebpfsentinel.kernel.btf import Btf
 from ebpfsentinel.kernel.libbpf import check_pointer, each, ffi, lib, log, raw_btf, text
-from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, CPUMAP, HASH_OF_MAPS, Inner, Map, possible_cpus
+from ebpfsentinel.kernel.maps import (
+    ARRAY_OF_MAPS,
+    CPUMAP,
+    DEVMAP_HASH,
+    HASH_OF_MAPS,
+    Inner,
+    Map,
+    possible_cpus,
+)
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -134,9 +142,17 @@ def _open(
             lib().bpf_map__set_max_entries(found, possible_cpus())
         if name in shared:
             lib().bpf_map__reuse_fd(found, shared[name].fd)
-        elif pins is not None and not lib().bpf_map__is_internal(found):
+        elif pins is not None and _is_kept(found):
             lib().bpf_map__set_pin_path(found, str(pins / name).encode())
     return handle
+
+
+def _is_kept(found: Any) -> bool:
+    """Can the map be pinned and taken over? libbpf 1.1 takes a DEVMAP's own flags for another map.
+
+    Programs that were left attached have theirs all the same, until others take their place.
+    """
+    return not lib().bpf_map__is_internal(found) and lib().bpf_map__type(found) != DEVMAP_HASH
 
 
 def _who_was_refused() -> tuple[str, str]:

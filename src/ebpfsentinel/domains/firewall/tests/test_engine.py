@@ -161,7 +161,7 @@ def test_only_the_banks_that_changed_are_compiled_again():
     (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions
     assert (set(switch.places), set(switch.kept)) == ({1}, {0, 4})
     anew = dataclasses.replace(AROUND, anew=True)
-    (switch,) = change(engine, *rules, added, around=anew, anti_lockout={"enabled": False}).actions
+    switch, _ = change(engine, *rules, added, around=anew, anti_lockout={"enabled": False}).actions
     assert (set(switch.places), set(switch.kept)) == ({0, 1, 4}, set())
 
 
