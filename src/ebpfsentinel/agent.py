@@ -50,6 +50,7 @@ GATHER_S, GATHER_BUSY_S, BUSY_RECORDS = 0.05, 0.005, 2000
 """How long records may gather after the first, so that one wake-up serves many; and how long when
 the last time brought so many that a ring might fill."""
 _TICK_S = 1.0
+_SECOND_MS = 1000
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
 _SETTLE_S = 0.5
@@ -191,7 +192,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         links = interfaces.watch()
         loop.add_reader(links, self._links_changed, links)
-        carried = (self._drain(), self._tick(), self._follow_names())
+        carried = (self._drain(), self._tick(), self._pulse(), self._follow_names())
         tasks = [asyncio.create_task(each) for each in carried]
         ended = asyncio.create_task(until.wait())
         try:
@@ -245,15 +246,26 @@ class Agent:
             self._keep_owner_in()
             for change in self.waiting.due():
                 self._undo(change, "nobody confirmed it")
-            for name in self.domains:
-                self.refresh(name)
-            await self.flow.tick()
+            await self._beat([d for d in self._enabled(self.settings) if d.pulse_ms >= _SECOND_MS])
+            self.flow.sweep()
             if self.flow.report_losses() or ticks % _RESEED_TICKS == 0:
                 await self.flow.seed()
             if ticks % _MEASURE_TICKS == 0:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
                 self.kernel.measure(on=False)
+
+    async def _pulse(self) -> None:
+        """Poll and tick the domains for which a second is too long."""
+        while True:
+            quick = [d for d in self._enabled(self.settings) if d.pulse_ms < _SECOND_MS]
+            await asyncio.sleep(min((d.pulse_ms for d in quick), default=_SECOND_MS) / 1000)
+            await self._beat(quick)
+
+    async def _beat(self, domains: Sequence[Domain]) -> None:
+        for domain in domains:
+            self.refresh(domain.name)
+        await self.flow.tick([domain.name for domain in domains])
 
     def _keep_owner_in(self) -> None:
         try:

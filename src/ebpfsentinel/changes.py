@@ -208,7 +208,8 @@ class Changes:
         for name in names:
             inputs = self._look(name, self._settings, self._runtime[name], anew=True)
             plan = self._plan(name, inputs)
-            self._kernel.apply(plan.plan.actions)
+            if is_enabled(getattr(self._settings, name)):
+                self._kernel.apply(plan.plan.actions)
             self._commit(name, plan)
 
     def _look(

@@ -11,12 +11,16 @@ from collections import Counter, defaultdict
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from ebpfsentinel.alerts import Fold
     from ebpfsentinel.model.alert import Alert
@@ -57,14 +61,15 @@ class Flow:
             rows = self._kernel.drain(ring)
             if len(rows):
                 records += len(rows)
-                await self._finish(self.feed(self._kernel.owner(ring), ring, rows))
+                owner = self._kernel.owner(ring)
+                await self._finish(owner, self.feed(owner, ring, rows))
         return records
 
     async def seed(self) -> None:
         """What was there before us: run the iterators of all domains."""
         for program in self._kernel.seeds():
-            rows = self._kernel.seed(program)
-            await self._finish(self.feed(self._kernel.owner(program), program, rows))
+            owner, rows = self._kernel.owner(program), self._kernel.seed(program)
+            await self._finish(owner, self.feed(owner, program, rows))
 
     def feed(self, domain: str, source: str, rows: Any) -> Outcome:
         """One batch through its engine, timed.
@@ -82,19 +87,28 @@ class Flow:
         finally:
             self.durations[domain].observe(time.perf_counter() - began)
 
-    async def tick(self) -> None:
-        """Time has passed."""
-        now_ns = time.time_ns()
-        for name, engine in self._engines.items():
-            outcome = engine.tick(now_ns)
+    async def tick(self, domains: Sequence[str]) -> None:
+        """Time has passed for the engines of these domains."""
+        for name in domains:
+            outcome = self._engines[name].tick(time.time_ns())
             if outcome.memo is not None:
                 self._store.memos.put(name, outcome.memo)
-            await self._finish(outcome)
+            await self._finish(name, outcome)
+
+    def sweep(self) -> None:
+        """Let go of what is too old to be kept."""
+        now_ns = time.time_ns()
         self._fold.forget(now_ns)
         self._store.sweep(now_ns)
 
-    async def _finish(self, outcome: Outcome) -> None:
-        """Fold, deliver, act, show."""
+    async def _finish(self, domain: str, outcome: Outcome) -> None:
+        """Fold, deliver, act, show; then what the engine wanted to see."""
+        await self._tell(outcome)
+        for source in outcome.wanted:
+            rows = pairs(*self._kernel.read(source))
+            await self._finish(domain, self.feed(domain, source, rows))
+
+    async def _tell(self, outcome: Outcome) -> None:
         alerts = self._fold.fold(outcome.alerts, time.time_ns())
         self._name_interfaces(alerts)
         if outcome.routed:
@@ -167,3 +181,10 @@ class Flow:
         text = "Time an engine took for a batch"
         for domain, durations in self.durations.items():
             yield durations.metric("processing_duration_seconds", text, {"domain": domain})
+
+
+def pairs(keys: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """Rows of ``key`` and ``value``."""
+    rows = np.empty(len(keys), [("key", keys.dtype), ("value", values.dtype)])
+    rows["key"], rows["value"] = keys, values
+    return rows

@@ -273,7 +273,6 @@ RESERVED_SECTIONS = (
     "auto_response",
     "conntrack",
     "container",
-    "ddos",
     "dlp",
     "dns",
     "enterprise",

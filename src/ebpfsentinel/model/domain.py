@@ -117,12 +117,14 @@ class Outcome:
 
     ``memo``, of a :meth:`Engine.tick` only, replaces the memo of the last committed plan.
     ``routed``: each alert that goes on also says where the routing tables lead its packet.
+    ``wanted`` hash maps are read next and fed, as rows of ``key`` and ``value``.
     """
 
     alerts: Sequence[Alert] = ()
     actions: Sequence[Action] = ()
     memo: dict[str, Any] | None = None
     routed: bool = False
+    wanted: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Engine(Protocol):
         """
 
     def tick(self, now_ns: int) -> Outcome:
-        """Time has passed (called about once a second)."""
+        """Time has passed (called about once a second, or as often as the card's ``pulse_ms``)."""
 
     def items(self, collection: str) -> Sequence[msgspec.Struct]:
         """All items in force, those of the settings and the system's own included."""
@@ -198,11 +200,13 @@ class Domain:
 
     ``name`` is also its settings section and API path. ``object`` is the path of its BPF object
     inside the folder, its maps and rings are found there. ``polled`` maps are summed over CPUs and
-    fed to the engine like a ring, about once a second and before a view. ``files`` names the files
-    that the settings refer to, ``hosts`` the DNS names, which are resolved again when their TTL
-    is over. ``routes`` and ``commands`` name the functions
-    (``module:attribute``, imported only when used) that give extra Litestar handlers and click
-    commands: ``routes(engine, running)`` and ``commands(group)``, with
+    fed to the engine like a ring, about once a second and before a view; ``pulse_ms`` is for a
+    domain that must be polled and ticked more often. ``files`` names the files that the settings
+    refer to, ``hosts`` the DNS names, which are resolved again when their TTL is over.
+
+    ``routes`` and ``commands`` name the functions (``module:attribute``, imported only when used)
+    that give extra Litestar handlers and click commands: ``routes(engine, running)`` and
+    ``commands(group)``, with
     :class:`~ebpfsentinel.model.access.Running` and, for the verbs,
     :class:`~ebpfsentinel.model.access.Desk`.
     """
@@ -214,6 +218,7 @@ class Domain:
     object: str = ""
     programs: tuple[Program, ...] = ()
     polled: tuple[str, ...] = ()
+    pulse_ms: int = 1000
     collections: tuple[Collection, ...] = ()
     files: Callable[[Any], Sequence[str]] = lambda _settings: ()
     hosts: Callable[[Any], Sequence[str]] = lambda _settings: ()

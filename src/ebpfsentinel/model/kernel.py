@@ -125,7 +125,7 @@ META = np.dtype(
     [
         ("rule_id", "<u4"),
         ("action", "u1"),
-        ("ratelimit_status", "u1"),
+        ("limit_status", "u1"),
         ("flags", "u1"),
         ("version", "u1"),
         ("l3_offset", "<u2"),

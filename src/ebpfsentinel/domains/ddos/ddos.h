@@ -15,6 +15,14 @@
 #define DDOS_EVENT_GAP_NS 20000000ULL  /* between events of one type on one CPU */
 #define DDOS_COOKIE_NS 120000000000ULL /* the stack takes a cookie for so long */
 
+/* Of packet_event. */
+enum ddos_event_type {
+	DDOS_EVENT_SYN = 10,
+	DDOS_EVENT_ICMP,
+	DDOS_EVENT_AMPLIFICATION,
+	DDOS_EVENT_CONNECTION,
+};
+
 enum ddos_mode { DDOS_MODE_ALERT, DDOS_MODE_BLOCK };
 
 /* What a packet may be part of; all are part of a volumetric flood. */

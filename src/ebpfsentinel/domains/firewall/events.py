@@ -79,7 +79,7 @@ PACKET = _record(
         ("ifindex", "<u4", 52),
         ("rule_id", "<u4", 56),
         ("action", "|u1", 60),
-        ("ratelimit_status", "|u1", 61),
+        ("limit_status", "|u1", 61),
         ("interface", "|u1", 62),
         ("slot", "|u1", 63),
         ("by_xdp", "|u1", 64),

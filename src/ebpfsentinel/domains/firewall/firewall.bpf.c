@@ -86,7 +86,7 @@ static __always_inline void report(struct packet *packet)
 
 	if (!event)
 		return;
-	put_packet_event(event, packet, EVENT_FIREWALL);
+	put_packet_event(event, packet, FW_EVENT_TYPE);
 	record_submit(event);
 }
 

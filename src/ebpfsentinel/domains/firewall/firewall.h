@@ -17,6 +17,7 @@
 #define FW_BUCKETS 262144
 #define FW_FIELD_SLOTS 16
 #define FW_COUNTERS 32768
+#define FW_EVENT_TYPE 0
 
 enum fw_mode { FW_MODE_ALERT, FW_MODE_BLOCK };
 

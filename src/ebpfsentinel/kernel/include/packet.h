@@ -80,7 +80,7 @@ struct packet {
 	__u32 ifindex;
 	__u32 rule_id; /* of the last rule that matched; 0: none */
 	__u8 action;   /* enum packet_action, of that rule */
-	__u8 ratelimit_status;
+	__u8 limit_status;
 	__u8 interface;      /* slot 0..63 */
 	__u8 slot;           /* place in the chain */
 	__u8 by_xdp;         /* enum interface_xdp: where XDP judges, TC stand-ins keep out */
@@ -121,7 +121,7 @@ struct packet_event {
 struct packet_meta {
 	__u32 rule_id;
 	__u8 action;
-	__u8 ratelimit_status;
+	__u8 limit_status;
 	__u8 flags; /* bit 0: present */
 	__u8 version;
 	__u16 l3_offset;
@@ -252,7 +252,7 @@ static __always_inline void packet_put_meta(struct xdp_md *ctx, const struct pac
 		return;
 	meta->rule_id = packet->rule_id;
 	meta->action = packet->action;
-	meta->ratelimit_status = packet->ratelimit_status;
+	meta->limit_status = packet->limit_status;
 	meta->flags = META_PRESENT;
 	meta->version = META_VERSION;
 	meta->l3_offset = packet->l3_offset;

@@ -272,7 +272,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	packet->icmp = ICMP_NONE;
 	packet->cpu = 0;
 	packet->mirror = MIRROR_NONE;
-	packet->action = packet->ratelimit_status = packet->slot = 0;
+	packet->action = packet->limit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;
 	if (packet->ethertype == ETHERTYPE_IPV4)

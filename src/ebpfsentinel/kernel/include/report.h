@@ -9,18 +9,9 @@
 #include "packet.h"
 #include "record.h"
 
-/* Which domain speaks, as in the reference's events. */
-enum packet_event_type {
-	EVENT_FIREWALL,
-	EVENT_RATELIMIT = 4,
-	EVENT_DDOS_SYN = 10,
-	EVENT_DDOS_ICMP,
-	EVENT_DDOS_AMPLIFICATION,
-	EVENT_DDOS_CONNECTION,
-};
-
+/* event_type says which domain speaks, in the numbers of the reference's events. */
 static __always_inline void put_packet_event(struct packet_event *event, struct packet *packet,
-					     enum packet_event_type event_type)
+					     __u8 event_type)
 {
 	event->timestamp_ns = packet_now(packet);
 	__builtin_memcpy(event->src_addr, packet->src_addr, 32);

@@ -1,0 +1,337 @@
+"""Records, keys and values of the ddos domain. Generated from BTF by `make gen`: do not edit."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.model.batch import Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+def _record(itemsize: int, fields: tuple[tuple[str, Any, int], ...]) -> np.dtype[Any]:
+    names, formats, offsets = zip(*fields, strict=True)
+    return np.dtype(
+        {
+            "names": list(names),
+            "formats": list(formats),
+            "offsets": list(offsets),
+            "itemsize": itemsize,
+        }
+    )
+
+
+PACKET_EVENT = _record(
+    64,
+    (
+        ("timestamp_ns", "<u8", 0),
+        ("src_addr", ("<u4", (4,)), 8),
+        ("dst_addr", ("<u4", (4,)), 24),
+        ("src_port", "<u2", 40),
+        ("dst_port", "<u2", 42),
+        ("protocol", "|u1", 44),
+        ("event_type", "|u1", 45),
+        ("action", "|u1", 46),
+        ("flags", "|u1", 47),
+        ("rule_id", "<u4", 48),
+        ("vlan_id", "<u2", 52),
+        ("cpu_id", "<u2", 54),
+        ("version", "|u1", 56),
+        ("tcp_flags", "|u1", 57),
+        ("bytes", "<u2", 58),
+        ("ifindex", "<u4", 60),
+    ),
+)
+
+DDOS_EVENT = _record(
+    72,
+    (
+        ("packet", PACKET_EVENT, 0),
+        ("type", "|u1", 64),
+        ("reason", "|u1", 65),
+        ("pad", "<u2", 66),
+        ("suppressed", "<u4", 68),
+    ),
+)
+
+PACKET = _record(
+    96,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("src_port", "<u2", 32),
+        ("dst_port", "<u2", 34),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("flags", "|u1", 38),
+        ("tcp_flags", "|u1", 39),
+        ("ethertype", "<u2", 40),
+        ("vlan_id", "<u2", 42),
+        ("l3_offset", "<u2", 44),
+        ("l4_offset", "<u2", 46),
+        ("bytes", "<u4", 48),
+        ("ifindex", "<u4", 52),
+        ("rule_id", "<u4", 56),
+        ("action", "|u1", 60),
+        ("limit_status", "|u1", 61),
+        ("interface", "|u1", 62),
+        ("slot", "|u1", 63),
+        ("by_xdp", "|u1", 64),
+        ("tos", "|u1", 65),
+        ("cpu", "<u2", 66),
+        ("inner_vlan_id", "<u2", 68),
+        ("icmp", "<u2", 70),
+        ("dry", "|u1", 72),
+        ("spared", "|u1", 73),
+        ("pad", ("|u1", (2,)), 74),
+        ("until_sample", "<u4", 76),
+        ("spared_slots", "<u4", 80),
+        ("now_ns", "<u8", 88),
+    ),
+)
+
+DDOS_BUCKET = _record(
+    64,
+    (
+        ("tat", "<u8", 0),
+        ("pad", ("<u8", (7,)), 8),
+    ),
+)
+
+DDOS_SHARED = _record(
+    576,
+    (
+        ("throttle", (DDOS_BUCKET, (7,)), 0),
+        ("syn", DDOS_BUCKET, 448),
+        ("cookie_ns", "<u8", 512),
+        ("pad", ("<u8", (7,)), 520),
+    ),
+)
+
+DDOS_COUNT = _record(
+    304,
+    (
+        ("packets", ("<u8", (7,)), 0),
+        ("bytes", ("<u8", (7,)), 56),
+        ("refused", ("<u8", (7,)), 112),
+        ("by_reason", ("<u8", (6,)), 168),
+        ("stray", "<u8", 216),
+        ("spared", "<u8", 224),
+        ("cookies_sent", "<u8", 232),
+        ("cookies_room", "<u8", 240),
+        ("cookies_none", "<u8", 248),
+        ("cookies_valid", "<u8", 256),
+        ("cookies_invalid", "<u8", 264),
+        ("new_sources", "<u8", 272),
+        ("new_meters", "<u8", 280),
+        ("new_known", "<u8", 288),
+        ("last_refused_ns", "<u8", 296),
+    ),
+)
+
+INTERFACE = _record(
+    2,
+    (
+        ("slot", "|u1", 0),
+        ("xdp", "|u1", 1),
+    ),
+)
+
+INTERFACES = _record(
+    131072,
+    (
+        ("by_ifindex", (INTERFACE, (65536,)), 0),
+    ),
+)
+
+INTERFACE_COUNT = _record(
+    40,
+    (
+        ("passed", "<u8", 0),
+        ("dropped", "<u8", 8),
+        ("would_drop", "<u8", 16),
+        ("bytes", "<u8", 24),
+        ("spared", "<u8", 32),
+    ),
+)
+
+ANSWER = _record(
+    180,
+    (
+        ("words", ("<u4", (44,)), 0),
+        ("bytes", "<u4", 176),
+    ),
+)
+
+SYNCOOKIE = _record(
+    284,
+    (
+        ("ip", ("<u4", (10,)), 0),
+        ("tcp", ("<u4", (15,)), 40),
+        ("tcp_bytes", "<u4", 100),
+        ("answer", ANSWER, 104),
+    ),
+)
+
+DDOS_KNOWN = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+    ),
+)
+
+DDOS_CPU = _record(
+    112,
+    (
+        ("event_ns", ("<u8", (7,)), 0),
+        ("suppressed", ("<u4", (7,)), 56),
+        ("until_sample", ("<u4", (7,)), 84),
+    ),
+)
+
+DDOS_LIMIT = _record(
+    16,
+    (
+        ("interval", "<u8", 0),
+        ("tolerance", "<u8", 8),
+    ),
+)
+
+DDOS_PARTY = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("port", "<u2", 16),
+        ("family", "|u1", 18),
+        ("type", "|u1", 19),
+    ),
+)
+
+DDOS_TRAFFIC = _record(
+    16,
+    (
+        ("packets", "<u8", 0),
+        ("bytes", "<u8", 8),
+    ),
+)
+
+DDOS_PREFIX = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u2", 16),
+        ("bits", "<u2", 18),
+    ),
+)
+
+DDOS_BLOCK = _record(
+    24,
+    (
+        ("until_ns", "<u8", 0),
+        ("packets", "<u8", 8),
+        ("attack", "<u4", 16),
+        ("type", "|u1", 20),
+        ("pad", ("|u1", (3,)), 21),
+    ),
+)
+
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
+DDOS_HEAD = _record(
+    448,
+    (
+        ("guard", (DDOS_LIMIT, (7,)), 0),
+        ("throttle", (DDOS_LIMIT, (7,)), 112),
+        ("share", (DDOS_LIMIT, (7,)), 224),
+        ("throttle_until_ns", ("<u8", (7,)), 336),
+        ("sample_every", ("<u4", (7,)), 392),
+        ("icmp_payload_bytes", "<u4", 420),
+        ("known_ns", "<u8", 424),
+        ("port_filter", "<u8", 432),
+        ("mode", "|u1", 440),
+        ("cookies", "|u1", 441),
+        ("blocking", "|u1", 442),
+        ("pad", ("|u1", (5,)), 443),
+    ),
+)
+
+RECORDS = {
+    "ddos_events": DDOS_EVENT,
+}
+
+
+class DdosMode(enum.IntEnum):
+    """C ``enum ddos_mode``."""
+
+    DDOS_MODE_ALERT = 0
+    DDOS_MODE_BLOCK = 1
+
+
+class DdosType(enum.IntEnum):
+    """C ``enum ddos_type``."""
+
+    DDOS_SYN_FLOOD = 0
+    DDOS_UDP_AMPLIFICATION = 1
+    DDOS_ICMP_FLOOD = 2
+    DDOS_RST_FLOOD = 3
+    DDOS_FIN_FLOOD = 4
+    DDOS_ACK_FLOOD = 5
+    DDOS_VOLUMETRIC = 6
+    DDOS_TYPES = 7
+
+
+class DdosReason(enum.IntEnum):
+    """C ``enum ddos_reason``."""
+
+    DDOS_WANTED = 0
+    DDOS_COOKIE = 1
+    DDOS_OVERSIZE = 2
+    DDOS_LIMIT = 3
+    DDOS_THROTTLE = 4
+    DDOS_BLOCK = 5
+    DDOS_REASONS = 6
+
+
+class PacketAction(enum.IntEnum):
+    """C ``enum packet_action``."""
+
+    ACTION_PASS = 0
+    ACTION_DROP = 1
+    ACTION_LOG = 2
+    ACTION_REJECT = 3
+    ACTION_SPARED = 8
+
+
+class DdosEvents(Batch):
+    """Rows of C ``struct ddos_event``."""
+
+    record = DDOS_EVENT
+    __slots__ = ()
+
+    @property
+    def packet(self) -> NDArray[Any]:
+        return self.rows["packet"]
+
+    @property
+    def type(self) -> NDArray[np.uint8]:
+        return self.rows["type"]
+
+    @property
+    def reason(self) -> NDArray[np.uint8]:
+        return self.rows["reason"]
+
+    @property
+    def suppressed(self) -> NDArray[np.uint32]:
+        return self.rows["suppressed"]
