@@ -36,9 +36,9 @@ class Attack:
     ``sources`` and ``targets`` are those that sent and got most, as ``{"ip", "pps", ...}``.
     """
 
-    number: int
     policy: DdosPolicy
     start_time_ns: int
+    number: int = 0
     status: Status = Status.DETECTING
     current_pps: float = 0.0
     peak_pps: float = 0.0
@@ -50,13 +50,13 @@ class Attack:
 
     @property
     def id(self) -> str:
-        """What operators call it."""
-        return f"ddos-{self.number}"
+        """What operators call it; nothing before it is confirmed."""
+        return f"ddos-{self.number}" if self.number else ""
 
     def body(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "id": self.id,
+            "id": self.id or None,
             "attack_type": self.policy.attack_type.value,
             "policy": self.policy.id,
             "mitigation_action": self.policy.mitigation_action.value,
@@ -88,36 +88,44 @@ class Watch:
         """Of the attack there is."""
         return self.attack.status if self.attack else None
 
-    def step(self, pps: float, now_ns: int, clock: Detection, number: int) -> Status | None:
-        """Time has passed, and the rate is ``pps``; the status that has come, if one has.
+    def step(
+        self, smooth: float, pps: float, now_ns: int, clock: Detection, number: int
+    ) -> Status | None:
+        """Time has passed; the status that has come, if one has.
 
-        An attack that comes gets ``number``. One that is not confirmed goes without a word.
+        ``smooth`` is the averaged rate, ``pps`` that of the time since the last step. An attack gets
+        ``number`` when it is confirmed; one that is not goes without a word.
         """
-        above = pps >= self.policy.detection_threshold_pps
+        above = smooth >= self.policy.detection_threshold_pps
         if self.attack is None:
             if not above:
                 return None
-            self.attack = Attack(number, self.policy, now_ns)
+            self.attack = Attack(self.policy, now_ns)
             self._since_ns = self._seen_ns = now_ns
             return self._come(Status.DETECTING, now_ns)
-        self._follow(pps, now_ns)
+        self._follow(smooth, pps, now_ns)
         if self.attack.status is Status.DETECTING:
-            return self._confirm(above, now_ns, clock)
+            return self._confirm(above, now_ns, clock, number)
         return self._turn(above, now_ns, clock)
 
-    def _follow(self, pps: float, now_ns: int) -> None:
+    def _follow(self, smooth: float, pps: float, now_ns: int) -> None:
         assert self.attack is not None  # noqa: S101 (asked by step)
-        self.attack.current_pps = pps
-        self.attack.peak_pps = max(self.attack.peak_pps, pps)
+        self.attack.current_pps = smooth
+        self.attack.peak_pps = max(self.attack.peak_pps, smooth)
         self.attack.total_packets += pps * max(now_ns - self._seen_ns, 0) / SECOND_NS
         self._seen_ns = now_ns
 
-    def _confirm(self, above: bool, now_ns: int, clock: Detection) -> Status | None:
+    def _confirm(self, above: bool, now_ns: int, clock: Detection, number: int) -> Status | None:
+        """An average stays up for a while after one burst: what came since must be enough, too."""
+        assert self.attack is not None  # noqa: S101 (asked by step)
         if not above:
             self.attack = None
             return None
-        if now_ns - self._since_ns < clock.confirm_ms * _MILLISECOND_NS:
+        passed_ns = now_ns - self._since_ns
+        enough = self.policy.detection_threshold_pps * passed_ns / SECOND_NS
+        if passed_ns < clock.confirm_ms * _MILLISECOND_NS or self.attack.total_packets < enough:
             return None
+        self.attack.number = number
         return self._come(Status.ACTIVE, now_ns)
 
     def _turn(self, above: bool, now_ns: int, clock: Detection) -> Status | None:

@@ -60,7 +60,7 @@ def history(desk: Desk, limit: int) -> None:
 def _attacks_text(found: Sequence[Mapping[str, Any]], desk: Desk, none: str) -> str:
     rows = [
         (
-            each["id"],
+            each["id"] or "-",
             each["attack_type"],
             each["status"],
             f"{each['current_pps']:,.0f}",

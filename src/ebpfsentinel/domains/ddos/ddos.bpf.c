@@ -44,25 +44,37 @@ static __always_inline __u32 type_of(const struct ddos_head *head, const struct 
 	return is_echo(packet) ? DDOS_ICMP_FLOOD : DDOS_VOLUMETRIC;
 }
 
-static __always_inline void count_packet(const struct scene *scene)
+/* Segments that belong to no flow: what a flood of RSTs, FINs or ACKs is told from traffic by. */
+static __always_inline void count_stray(const struct scene *scene, __u32 type, __u32 every)
+{
+	if (type < DDOS_RST_FLOOD || type > DDOS_ACK_FLOOD)
+		return;
+	if (tcp_flow(scene->ctx, scene->packet, 0, 0) != FLOW_ESTABLISHED &&
+	    is_for_us(scene->ctx, scene->packet))
+		scene->count->stray[type] += every;
+}
+
+static __always_inline void count_as(const struct scene *scene, __u32 type)
 {
 	const struct packet *packet = scene->packet;
-	__u32 type = scene->type;
+	__u32 every;
 
-	if (type < DDOS_VOLUMETRIC) {
-		scene->count->packets[type]++;
-		scene->count->bytes[type] += packet->bytes;
-		if (is_sampled(scene, type)) {
-			sample(packet, scene->count, type, scene->head->sample_every[type]);
-			if (type == DDOS_ACK_FLOOD && scene->head->sample_every[type] > 1)
-				judge_ack(scene, scene->head->sample_every[type]);
-		}
-	}
-	scene->count->packets[DDOS_VOLUMETRIC]++;
-	scene->count->bytes[DDOS_VOLUMETRIC] += packet->bytes;
-	if (is_sampled(scene, DDOS_VOLUMETRIC))
-		sample(packet, scene->count, DDOS_VOLUMETRIC,
-		       scene->head->sample_every[DDOS_VOLUMETRIC]);
+	if (type >= DDOS_TYPES)
+		return;
+	scene->count->packets[type]++;
+	scene->count->bytes[type] += packet->bytes;
+	if (!is_sampled(scene, type))
+		return;
+	every = scene->head->sample_every[type];
+	sample(packet, scene->count, type, every);
+	count_stray(scene, type, every);
+}
+
+static __always_inline void count_packet(const struct scene *scene)
+{
+	if (scene->type != DDOS_VOLUMETRIC)
+		count_as(scene, scene->type);
+	count_as(scene, DDOS_VOLUMETRIC);
 }
 
 static __always_inline void report(const struct scene *scene, enum ddos_reason reason)

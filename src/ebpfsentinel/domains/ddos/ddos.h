@@ -71,7 +71,8 @@ struct ddos_head {
 	__u8 mode;                /* enum ddos_mode */
 	__u8 cookies;             /* the SYN guard is on; its limit is of all SYNs: 0 is none */
 	__u8 blocking;            /* there is something in ddos_blocked */
-	__u8 pad[5];
+	__u8 every_ack;           /* is looked at: there are too many */
+	__u8 pad[4];
 };
 
 /* A source or a target, for one type. port is the source's for amplification, else the target's. */
@@ -111,8 +112,8 @@ struct ddos_count {
 	__u64 packets[DDOS_TYPES];
 	__u64 bytes[DDOS_TYPES];
 	__u64 refused[DDOS_TYPES]; /* in alert mode: would be */
+	__u64 stray[DDOS_TYPES];   /* of no flow of this host: sampled, and multiplied */
 	__u64 by_reason[DDOS_REASONS];
-	__u64 stray;  /* ACKs that belong to no flow of this host: sampled, and multiplied */
 	__u64 spared; /* over a limit, but of a flow that this host has */
 	__u64 cookies_sent;
 	__u64 cookies_room; /* not sent: the listener's queue had room */

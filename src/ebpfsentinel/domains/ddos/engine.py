@@ -17,6 +17,7 @@ from ebpfsentinel.domains.ddos.policies import checked
 from ebpfsentinel.domains.ddos.rates import SECOND_NS, Rates
 from ebpfsentinel.domains.ddos.samples import samples_of
 from ebpfsentinel.domains.ddos.settings import (
+    STRAY,
     AttackType,
     DdosPolicyView,
     DdosSettings,
@@ -168,21 +169,22 @@ class DdosEngine:
         return Outcome(alerts, actions, memo, wanted=self._wanted(now_ns))
 
     def _packets(self) -> NDArray[np.float64]:
-        """Packets by attack type; of ACKs those without a flow, as far as they were looked at."""
+        """Packets by attack type; of RSTs, FINs and ACKs those that belong to no flow."""
         packets: NDArray[np.float64] = self._counts["packets"][0].astype(np.float64)
-        packets[AttackType.ACK_FLOOD.number] = self._counts["stray"][0]
+        for kind in STRAY:
+            packets[kind.number] = self._counts["stray"][0, kind.number]
         return packets
 
     def _step(self, now_ns: int) -> Sequence[Alert]:
         alerts = []
         for watch in self._watches.values():
-            pps = float(self._rates.smooth[watch.policy.attack_type.number])
-            attack = watch.attack
-            came = watch.step(pps, now_ns, self._now.settings.detection, self.past.number + 1)
-            if came is Status.ACTIVE and watch.attack and watch.attack.number > self.past.number:
-                self.past.number = watch.attack.number
-                kind = watch.policy.attack_type.value
-                self.past.detected[kind] = self.past.detected.get(kind, 0) + 1
+            kind = watch.policy.attack_type
+            smooth, pps = self._rates.of(kind.number)
+            attack, clock = watch.attack, self._now.settings.detection
+            came = watch.step(smooth, pps, now_ns, clock, self.past.number + 1)
+            if attack and attack.number > self.past.number:
+                self.past.number = attack.number
+                self.past.detected[kind.value] = self.past.detected.get(kind.value, 0) + 1
             if came is Status.MITIGATED:
                 self.past.mitigated += 1
             if came is Status.EXPIRED and attack:

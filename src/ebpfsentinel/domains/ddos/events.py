@@ -113,23 +113,23 @@ DDOS_SHARED = _record(
 )
 
 DDOS_COUNT = _record(
-    304,
+    352,
     (
         ("packets", ("<u8", (7,)), 0),
         ("bytes", ("<u8", (7,)), 56),
         ("refused", ("<u8", (7,)), 112),
-        ("by_reason", ("<u8", (6,)), 168),
-        ("stray", "<u8", 216),
-        ("spared", "<u8", 224),
-        ("cookies_sent", "<u8", 232),
-        ("cookies_room", "<u8", 240),
-        ("cookies_none", "<u8", 248),
-        ("cookies_valid", "<u8", 256),
-        ("cookies_invalid", "<u8", 264),
-        ("new_sources", "<u8", 272),
-        ("new_meters", "<u8", 280),
-        ("new_known", "<u8", 288),
-        ("last_refused_ns", "<u8", 296),
+        ("stray", ("<u8", (7,)), 168),
+        ("by_reason", ("<u8", (6,)), 224),
+        ("spared", "<u8", 272),
+        ("cookies_sent", "<u8", 280),
+        ("cookies_room", "<u8", 288),
+        ("cookies_none", "<u8", 296),
+        ("cookies_valid", "<u8", 304),
+        ("cookies_invalid", "<u8", 312),
+        ("new_sources", "<u8", 320),
+        ("new_meters", "<u8", 328),
+        ("new_known", "<u8", 336),
+        ("last_refused_ns", "<u8", 344),
     ),
 )
 
@@ -264,7 +264,8 @@ DDOS_HEAD = _record(
         ("mode", "|u1", 440),
         ("cookies", "|u1", 441),
         ("blocking", "|u1", 442),
-        ("pad", ("|u1", (5,)), 443),
+        ("every_ack", "|u1", 443),
+        ("pad", ("|u1", (4,)), 444),
     ),
 )
 

@@ -59,11 +59,10 @@ static __always_inline enum ddos_reason judge_amplifier(const struct scene *scen
 }
 
 /*
- * An ACK, of which there are too many (sample_every of ACK floods is set) or of which one was
- * sampled, or while cookies are out: does it belong to a flow? What an ACK to a listener carries is a cookie, or
- * nothing.
+ * An ACK, where there are too many or cookies are out: does it belong to a flow? What an ACK to a
+ * listener carries is a cookie, or nothing.
  */
-static __always_inline enum ddos_reason judge_ack(const struct scene *scene, __u32 weight)
+static __always_inline enum ddos_reason judge_ack(const struct scene *scene)
 {
 	struct packet *packet = scene->packet;
 	const struct ddos_limit *limit = &scene->head->guard[DDOS_ACK_FLOOD];
@@ -80,14 +79,11 @@ static __always_inline enum ddos_reason judge_ack(const struct scene *scene, __u
 		scene->count->cookies_valid += cookie && !packet->dry;
 		return DDOS_WANTED;
 	}
-	if (!is_for_us(scene->ctx, packet))
+	if (!limit->interval || !is_for_us(scene->ctx, packet))
 		return DDOS_WANTED;
-	if (!packet->dry) {
-		scene->count->stray += weight;
-		scene->count->cookies_invalid += flow == FLOW_LISTENER;
-	}
+	scene->count->cookies_invalid += flow == FLOW_LISTENER && !packet->dry;
 	source = source_of(packet, DDOS_ACK_FLOOD);
-	return !limit->interval || conforms(scene, &source, limit) ? DDOS_WANTED : DDOS_LIMIT;
+	return conforms(scene, &source, limit) ? DDOS_WANTED : DDOS_LIMIT;
 }
 
 static __always_inline bool are_cookies_out(const struct scene *scene)
@@ -111,8 +107,8 @@ static __always_inline enum ddos_reason judge_guards(const struct scene *scene)
 	case DDOS_FIN_FLOOD:
 		return judge_source(scene, &scene->head->guard[DDOS_FIN_FLOOD]);
 	case DDOS_ACK_FLOOD:
-		if (scene->head->sample_every[DDOS_ACK_FLOOD] == 1 || are_cookies_out(scene))
-			return judge_ack(scene, 1);
+		if (scene->head->every_ack || are_cookies_out(scene))
+			return judge_ack(scene);
 	}
 	return DDOS_WANTED;
 }

@@ -41,3 +41,7 @@ class Rates:
         self.pps = (counts - before) * SECOND_NS / passed_ns
         self.smooth += (self.pps - self.smooth) * -math.expm1(-passed_ns / constant_ns)
         return True
+
+    def of(self, counter: int) -> tuple[float, float]:
+        """The average, and the rate of the last look."""
+        return float(self.smooth[counter]), float(self.pps[counter])

@@ -31,6 +31,10 @@ class AttackType(Spelling):
         return list(AttackType).index(self)
 
 
+STRAY = (AttackType.RST_FLOOD, AttackType.FIN_FLOOD, AttackType.ACK_FLOOD)
+"""Types that are only those segments that belong to no flow of this host."""
+
+
 class Mitigation(Spelling):
     """What is done about an attack: report it, throttle the unknown, or block its sources too."""
 

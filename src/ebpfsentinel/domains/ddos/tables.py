@@ -9,7 +9,7 @@ import numpy as np
 from ebpfsentinel.domains.ddos.attacks import Status
 from ebpfsentinel.domains.ddos.events import DDOS_HEAD, DDOS_LIMIT, DdosMode
 from ebpfsentinel.domains.ddos.rates import SECOND_NS
-from ebpfsentinel.domains.ddos.settings import AttackType, Mitigation
+from ebpfsentinel.domains.ddos.settings import STRAY, AttackType, Mitigation
 from ebpfsentinel.model.action import MapReplace, Swap
 from ebpfsentinel.model.settings import Mode
 
@@ -26,7 +26,7 @@ _SUB_NS = 256
 """Of a nanosecond, as ``gcra.h`` has it."""
 _BURST_S = 0.1
 _WATCHED_EVERY = 8
-"""Packets per sampled one while a type is under attack; ACKs are all looked at."""
+"""Packets per sampled one while a type is under attack."""
 
 
 def limit(pps: float, burst: float | None = None) -> tuple[int, int]:
@@ -41,8 +41,8 @@ def head_of(
     """All of it, in force from one packet to the next. ``boot_ns`` is now, on the boot clock."""
     head = np.zeros(1, DDOS_HEAD)
     _put_guards(head, settings)
-    head["sample_every"][0, AttackType.VOLUMETRIC.number] = settings.sample_every
-    head["sample_every"][0, AttackType.ACK_FLOOD.number] = settings.sample_every
+    for kind in (AttackType.VOLUMETRIC, *STRAY):
+        head["sample_every"][0, kind.number] = settings.sample_every
     for watch in watches:
         if watch.attack is not None:
             _put_measures(head, settings, watch, boot_ns)
@@ -87,8 +87,8 @@ def _put_measures(head: Any, settings: DdosSettings, watch: Watch, boot_ns: int)
     """What an attack changes: its packets are looked at more closely, and throttled."""
     policy = watch.policy
     kind = policy.attack_type
-    every = 1 if kind is AttackType.ACK_FLOOD else min(_WATCHED_EVERY, settings.sample_every)
-    head["sample_every"][0, kind.number] = every
+    head["sample_every"][0, kind.number] = min(_WATCHED_EVERY, settings.sample_every)
+    head["every_ack"] |= kind is AttackType.ACK_FLOOD
     if not throttles(watch):
         return
     pps = policy.detection_threshold_pps

@@ -107,14 +107,14 @@ def watch_acks(defended):
     """As while there is an ACK flood: each ACK is looked at."""
     plan = defended.engine.plan(defended.engine._now.settings, {}, Surroundings())
     (swap,) = [action for action in plan.actions if isinstance(action, Swap)]
-    swap.value["sample_every"][0, AttackType.ACK_FLOOD.number] = 1
+    swap.value["every_ack"] = 1
     defended.kernel.apply([swap])
 
 
 def test_acks_of_no_flow_die_beyond_the_limit_when_there_are_too_many(defended):
     defended.settings(connection_tracking=TCP_ON)
     assert defended.run(tcp(*OF[4], "A"), 500) == [PASS] * 500
-    assert int(defended.counts()["stray"]) == pytest.approx(500, abs=64)
+    assert of(defended.counts(), "stray", "ack_flood") == pytest.approx(500, abs=64)
     watch_acks(defended)
     verdicts = defended.run(tcp(*OF[4], "A"), 50)
     assert verdicts[-10:] == [DROP] * 10
