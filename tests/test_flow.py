@@ -14,7 +14,7 @@ import ebpfsentinel.domains
 from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import convert, discover
 from ebpfsentinel.kernel.fake import FakeKernel
-from ebpfsentinel.model.action import Switch
+from ebpfsentinel.model.action import Patch, Switch
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError, parse_moment
@@ -30,14 +30,14 @@ RULE = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "ds
 
 
 class StubbornKernel(FakeKernel):
-    """Refuses the next switch of ``refused``, once; with ``after``, when it is in force already."""
+    """Refuses the next change of ``refused``, once; with ``after``, when it is in force already."""
 
     refused = ""
     after = False
 
     def apply(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            refused = isinstance(action, Switch) and action.map == self.refused
+            refused = isinstance(action, Switch | Patch) and action.map == self.refused
             if refused:
                 self.refused = ""
             if not refused or self.after:
@@ -167,10 +167,11 @@ def test_items_are_added_once_removed_once_and_never_the_systems(tmp_path: Path)
     asyncio.run(agent.stop())
 
 
-def test_a_refused_item_is_neither_in_force_nor_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [False, True])
+def test_a_refused_item_is_neither_in_force_nor_stored(tmp_path: Path, after: bool) -> None:
     kernel = StubbornKernel(interfaces=["eth0"])
     agent = start(tmp_path, kernel)
-    kernel.refused = "fw_banks"
+    kernel.refused, kernel.after = "fw_banks", after
     with pytest.raises(KernelError):
         asyncio.run(agent.add("firewall", "rules", rule_of(RULE), "test"))
     assert ids(agent) == set()

@@ -232,6 +232,8 @@ class Changes:
         self._links[name] = plan.links
         if plan.memo is not None:
             self._store.memos.put(name, plan.memo)
+        if plan.memo_more is not None:
+            self._store.memos.add(name, plan.memo_more)
 
     def relink(self, links: Mapping[str, int]) -> None:
         """Plan again for the domains whose plan names an interface that came, went or came back.

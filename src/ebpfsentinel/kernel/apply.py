@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ebpfsentinel.model.action import Engage, Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
+from ebpfsentinel.model.action import (
+    Engage,
+    Kill,
+    MapDelete,
+    MapReplace,
+    MapWrite,
+    Patch,
+    Swap,
+    Switch,
+)
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -48,6 +57,9 @@ class Target(Protocol):
     def fill(self, slot: int, value: NDArray[Any]) -> None:
         """Put a value behind a slot that no program uses."""
 
+    def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Write at offsets of the value behind a slot, in order."""
+
     def empty(self, slot: int) -> None:
         """Leave nothing behind a slot."""
 
@@ -76,6 +88,8 @@ def apply_actions(
                 maps[action.map].swap(action.slot, action.value)
             case Switch():
                 switch(action, maps[action.map], maps[action.head_map])
+            case Patch():
+                patch(action, maps[action.map], maps[action.head_map])
             case Engage():
                 engage(action)
             case Kill():
@@ -98,7 +112,7 @@ def switch(action: Switch, places: Target, head: Target) -> None:
         before = np.zeros(1, value.dtype)
     for place, serial in action.kept.items():
         if before["serial"][0, place] != serial:
-            raise KernelError(f"map {places.name}: place {place} is not what the plan thinks")
+            raise _other_than_planned(places, place)
     current = int(before["current"][0])
     for place, content in action.places.items():
         current ^= 1 << place
@@ -109,6 +123,22 @@ def switch(action: Switch, places: Target, head: Target) -> None:
     for place in set(range(value["serial"].shape[1])) - used:
         places.empty(2 * place)
         places.empty(2 * place + 1)
+
+
+def patch(action: Patch, places: Target, head: Target) -> None:
+    """Carry out a :class:`~ebpfsentinel.model.action.Patch`.
+
+    Raises:
+        KernelError: refused, or the place holds something else; nothing has changed.
+    """
+    before = head.behind(0, action.head)
+    if before is None or before["serial"][0, action.place] != action.serial:
+        raise _other_than_planned(places, action.place)
+    places.patch(_slot(action.place, int(before["current"][0])), action.writes)
+
+
+def _other_than_planned(places: Target, place: int) -> KernelError:
+    return KernelError(f"map {places.name}: place {place} is not what the plan thinks")
 
 
 def _slot(place: int, current: int) -> int:

@@ -17,6 +17,8 @@ from ebpfsentinel.kernel.maps import (
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ebpfsentinel.kernel.declared import DeclaredMap
@@ -121,6 +123,10 @@ class FakeMap:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: nothing of {value} at {slot}")
 
+    def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Refused, as :meth:`swap`."""
+        raise KernelError(f"map {self.name} is no map of maps: {len(writes)} writes to {slot}")
+
     def empty(self, slot: int) -> None:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: it has no slot {slot}")
@@ -210,6 +216,20 @@ class FakeMapOfMaps(FakeMap):
         """What was put behind the slot; None: nothing."""
         found = self.generations.get(slot)
         return None if found is None else found.view(value).copy()
+
+    def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Write bytes at offsets of the value behind a slot, in order.
+
+        Raises:
+            KernelError: there is nothing behind it.
+        """
+        found = self.generations.get(slot)
+        if found is None:
+            raise KernelError(f"map {self.name}: there is nothing behind slot {slot}")
+        whole = bytearray(found.tobytes())
+        for offset, content in writes:
+            whole[offset : offset + len(content)] = content
+        self.generations[slot] = np.frombuffer(bytes(whole), found.dtype)
 
     def empty(self, slot: int) -> None:
         """Leave nothing behind the slot."""

@@ -15,6 +15,8 @@ from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY = 2, 3, 5, 6
@@ -246,6 +248,28 @@ class Map:
             self._write_mapped(fd, np.ascontiguousarray(value).view(np.uint8), clean=False)
         finally:
             os.close(fd)
+
+    def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
+        """Write bytes at offsets of the value behind a slot, in order, as programs read it.
+
+        Four bytes that are aligned are one store. Between two writes stands a system call: no CPU
+        sees the later one first.
+        """
+        if (fd := self._inner_fd(slot)) is None:
+            raise KernelError(f"map {self.name}: there is nothing behind slot {slot}")
+        try:
+            for offset, content in writes:
+                self._write_at(fd, offset, content)
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _write_at(fd: int, offset: int, content: bytes) -> None:
+        start = offset // _PAGE * _PAGE
+        with mmap.mmap(fd, offset - start + len(content), offset=start) as memory:
+            words = np.frombuffer(memory, np.uint32, offset=offset - start)
+            words[:] = np.frombuffer(content, np.uint32)
+            del words
 
     def _inner_fd(self, slot: int) -> int | None:
         """A descriptor of the map behind the slot; None: there is none."""

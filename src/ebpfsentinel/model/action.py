@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -75,6 +76,23 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """Write into the value in force at a place of a :class:`Switch`, while programs read it.
+
+    ``writes`` are pairs of an offset and bytes, and are done in this order: what programs go by
+    comes last, and has four bytes, which are one store. ``head`` is the dtype of the head. Raises
+    on application, with nothing written, where the head has another ``serial`` for the place.
+    """
+
+    map: str
+    place: int
+    serial: int
+    head_map: str
+    head: np.dtype[Any]
+    writes: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Engage:
     """Have a TC program that stands in for an XDP one run behind it too; or no more.
 
@@ -97,4 +115,4 @@ class Kill:
     start_ns: int
 
 
-Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Engage | Kill
+Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Patch | Engage | Kill

@@ -100,7 +100,9 @@ class Plan:
 
     ``state`` is the engine's business; ``actions`` bring the kernel to it; ``memo`` (JSON-able) is
     kept by the store and handed back to :meth:`Engine.recall` at the next start. ``until_ns`` (wall
-    time): plan again by then, because what depends on the time was worked out no further.
+    time): plan again by then, because what depends on the time was worked out no further, or
+    because a small change left something for a quiet moment. ``memo_more`` is what a small change
+    adds to the memo that is kept: keys of mappings within it, with their values.
     ``links``: plan again when one of these interfaces has another index (0: is not there).
     """
 
@@ -109,6 +111,7 @@ class Plan:
     memo: dict[str, Any] | None = None
     until_ns: int | None = None
     links: Mapping[str, int] = field(default_factory=dict)
+    memo_more: dict[str, dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

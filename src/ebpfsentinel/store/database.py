@@ -59,6 +59,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE changes (id TEXT PRIMARY KEY, body BLOB) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE memos_more (seq INTEGER PRIMARY KEY, domain TEXT, body BLOB);
+    """,
 )
 """Each brings the schema from its index to the next; ``migrations`` keeps when that was."""
 

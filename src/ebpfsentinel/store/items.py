@@ -44,16 +44,26 @@ class Items:
 
 
 class Memos:
-    """One JSON-able value per domain: the memo of the last committed plan."""
+    """One JSON-able value per domain: the memo of the last committed plan, and what came to it.
+
+    What comes with a small change is a row of its own, until the memo is written again.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def put(self, domain: str, memo: dict[str, Any]) -> bool:
         """Keep ``memo`` in place of the last one. False: written later."""
+        forget = "DELETE FROM memos_more WHERE domain = ?"
         sql = "INSERT OR REPLACE INTO memos VALUES (?, ?)"
         body = msgspec.json.encode(memo)
-        return self._database.write(Write("memos", ((sql, (domain, body)),)))
+        statements = ((forget, (domain,)), (sql, (domain, body)))
+        return self._database.write(Write("memos", statements))
+
+    def add(self, domain: str, more: dict[str, dict[str, Any]]) -> bool:
+        """Put keys into mappings within the memo. False: written later."""
+        sql = "INSERT INTO memos_more (domain, body) VALUES (?, ?)"
+        return self._database.write(Write("memos", ((sql, (domain, msgspec.json.encode(more))),)))
 
     def get(self, domain: str) -> dict[str, Any] | None:
         """The memo, or None.
@@ -61,8 +71,18 @@ class Memos:
         Raises:
             StoreError: the file cannot be read.
         """
-        rows = self._database.read("SELECT body FROM memos WHERE domain = ?", (domain,))
-        return msgspec.json.decode(rows[0][0], type=dict[str, Any]) if rows else None
+        sql = "SELECT body FROM memos WHERE domain = ?"
+        more = "SELECT body FROM memos_more WHERE domain = ? ORDER BY seq"
+        rows = [*self._database.read(sql, (domain,)), *self._database.read(more, (domain,))]
+        memo: dict[str, Any] | None = None
+        for (body,) in rows:
+            found = msgspec.json.decode(body, type=dict[str, Any])
+            memo = found if memo is None else _joined(memo, found)
+        return memo
+
+
+def _joined(memo: dict[str, Any], more: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return memo | {name: memo.get(name, {}) | pairs for name, pairs in more.items()}
 
 
 class Unconfirmed:

@@ -25,6 +25,10 @@
  * Mostly one address leaves but a few rules. They are listed with the interval, and checked one by
  * one against a record of what each asks for: three lines of memory instead of a dozen.
  *
+ * A rule that is added to a set in force is not worth a new bank at once: it stands in a list of
+ * the bank that it ranks in, whose rules are checked one by one and compared by priority with what
+ * the bank has. When no more are added, or the list is full, a new bank is compiled.
+ *
  * More than 4,096 rules fill further banks, which are asked in turn. What is in force is said by
  * one value, fw_head, replaced by one pointer: a packet sees one generation of all banks.
  *
@@ -35,58 +39,9 @@
 #ifndef EBPFSENTINEL_CLASSIFY_H
 #define EBPFSENTINEL_CLASSIFY_H
 
-#include "tables.h"
+#include "holds.h"
 
-#define NSEC_PER_SEC 1000000000ULL
 #define UNDECIDED (~0ULL)
-
-/* The first eight bytes of a rule; its number is never 0. */
-#define FOUND(rule) (*(const __u64 *)(rule))
-
-static __always_inline __u64 detail_of(const struct packet *packet)
-{
-	if (packet->flags & (PACKET_MALFORMED | PACKET_LATER_FRAGMENT))
-		return FW_NOTHING;
-	if (packet->protocol == PROTOCOL_TCP)
-		return FW_TCP_FLAGS | packet->tcp_flags;
-	if (packet->protocol == PROTOCOL_ICMP || packet->protocol == PROTOCOL_ICMPV6)
-		return packet->icmp;
-	return FW_NOTHING;
-}
-
-static __always_inline __u64 service_of(const struct packet *packet)
-{
-	__u64 fragment = packet->flags & PACKET_LATER_FRAGMENT ? FW_LATER
-			 : packet->flags & PACKET_FRAGMENT     ? FW_FIRST
-							       : FW_WHOLE;
-
-	return fragment << 6 | packet->tos >> 2;
-}
-
-static __always_inline __u64 traits_of(const struct packet *packet)
-{
-	return (__u64)packet->protocol << FW_PROTOCOL_AT | detail_of(packet) << FW_DETAIL_AT |
-	       service_of(packet) << FW_SERVICE_AT | (__u64)packet->vlan_id << FW_VLAN_AT |
-	       (__u64)packet->inner_vlan_id << FW_INNER_VLAN_AT |
-	       (__u64)packet->interface << FW_INTERFACE_AT;
-}
-
-/* Six bytes in network order as a number. */
-static __always_inline __u64 mac(const __u16 *words)
-{
-	return (__u64)bpf_ntohs(words[0]) << 32 | (__u64)bpf_ntohs(words[1]) << 16 |
-	       bpf_ntohs(words[2]);
-}
-
-static __always_inline __u64 pair(const __u32 *words)
-{
-	return (__u64)words[0] << 32 | words[1];
-}
-
-static __always_inline __u64 now_s(void)
-{
-	return bpf_ktime_get_boot_ns() / NSEC_PER_SEC;
-}
 
 /* What the packet has of the rarer fields; MACs are there where asked for, the time comes last. */
 static __always_inline void put_keys(struct fw_scratch *scratch, const struct packet *packet)
@@ -137,38 +92,6 @@ static __always_inline __u64 thin(const struct fw_bank *bank, const struct fw_sc
 		bits &= word_of(bank, &bank->intervals[scratch->at[asked]], word);
 	}
 	return bits;
-}
-
-static __always_inline bool ports_hold(const struct fw_rule *rule, const struct packet *packet)
-{
-	return packet->flags & PACKET_PORTS &&
-	       (__u16)(packet->src_port - rule->src_port) <= rule->src_ports &&
-	       (__u16)(packet->dst_port - rule->dst_port) <= rule->dst_ports;
-}
-
-/* Does the rule hold for the address of this end (0: source)? */
-static __always_inline bool address_holds(const struct fw_rule *rule, const struct fw_rest *rest,
-					  const __u32 *address, int end, bool wide)
-{
-	if (!wide)
-		return !((address[0] ^ rule->low[end]) & rule->low_mask[end]);
-	return !((pair(address) ^ rest->high[end]) & rest->high_mask[end]) &&
-	       !((pair(address + 2) ^ rule->low[end]) & rule->low_mask[end]);
-}
-
-static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
-				       const struct packet *packet)
-{
-	__u32 zero = 0;
-	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
-
-	if (!scratch || (traits_of(packet) ^ rule->traits) & rest->traits_mask)
-		return false;
-	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rest->mac[0])
-		return false;
-	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rest->mac[1])
-		return false;
-	return !(rule->asks & FW_ASKS_TIME) || now_s() < rest->expires_s;
 }
 
 static __always_inline void put(const struct fw_bank *bank, struct fw_scratch *scratch, __u32 field,
@@ -325,6 +248,33 @@ static __always_inline __u64 among_all(const struct fw_bank *bank, const struct 
 }
 
 /*
+ * Is there one among the fresh rules of the bank in `slot` that ranks before what was `found`?
+ * Returns the first of them, else `found`. A global function, see fw_locate.
+ */
+__noinline __u64 fw_fresh(const struct packet *packet, __u32 slot, __u64 found)
+{
+	const struct fw_bank *bank = bank_at(slot);
+	__u64 before = found ? FOUND_PRIORITY(found) : ~0ULL;
+	__u32 count, number;
+
+	if (!packet || !bank)
+		return found;
+	count = OPAQUE(bank->fresh_count);
+	for (number = 0; number < FW_FRESH; number++) {
+		const struct fw_rule *rule = &bank->fresh[number];
+
+		if (number >= count)
+			break;
+		if (FOUND_PRIORITY(FOUND(rule)) >= before ||
+		    !holds(rule, &bank->fresh_rests[number], packet))
+			continue;
+		found = FOUND(rule);
+		before = FOUND_PRIORITY(found);
+	}
+	return found;
+}
+
+/*
  * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
  * only a few rules, these are checked one by one. A global function, see fw_locate.
  */
@@ -336,7 +286,9 @@ __noinline __u64 fw_classify(const struct packet *packet, __u32 slot)
 	if (!packet || !bank)
 		return 0;
 	found = bank->sparse ? among_few(bank, packet) : UNDECIDED;
-	return found == UNDECIDED ? among_all(bank, packet, slot) : found;
+	if (found == UNDECIDED)
+		found = among_all(bank, packet, slot);
+	return bank->fresh_count ? fw_fresh(packet, slot, found) : found;
 }
 
 /* For rule sets that ask for MAC addresses. */

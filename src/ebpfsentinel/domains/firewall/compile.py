@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BANK_RULES = FW_BANK["rules"].shape[0]
 NOTHING, TCP_FLAGS = 0x10000, 0x20000
 """``FW_NOTHING`` and ``FW_TCP_FLAGS`` of ``firewall.h``."""
+_MIRROR_AT, _PRIORITY_AT = 8, 10
+"""``FW_MIRROR_AT`` and ``FW_PRIORITY_AT``."""
 
 _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
@@ -73,7 +75,8 @@ class RankedRule:
     """A rule as the classifier sees it.
 
     ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0; where ``mirror``
-    is not 0, ``fw_mirrors`` has where its packets are copied to.
+    is not 0, ``fw_mirrors`` has where its packets are copied to. A rule of lower ``priority`` is
+    tried first.
 
     ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
     that satisfy it, in order and apart from each other; the addresses of a rule that is ``wide``
@@ -86,11 +89,13 @@ class RankedRule:
     wide: bool = False
     cpu: int = 0
     mirror: int = 0
+    priority: int = 0
     record: bytes = field(init=False, repr=False, compare=False)
     spans: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        record = record_of(self.action, self.mirror, self.cpu, self.asks)
+        order = self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
+        record = record_of(order, self.cpu, self.asks)
         object.__setattr__(self, "record", record)
         packed = (
             _packed(name, low, high, wide=self.wide and name in _ADDRESSES)
@@ -98,6 +103,14 @@ class RankedRule:
             for low, high in ranges
         )
         object.__setattr__(self, "spans", b"".join(packed))
+
+    def alone(self, number: int) -> tuple[bytes, bytes] | None:
+        """The rule as a ``struct fw_rule`` of this number, and its rest; None: bitmaps say more."""
+        record = np.frombuffer(self.record, _RECORD).copy()
+        if record["rule"]["asks"][0] & MORE:
+            return None
+        record["rule"]["rule_id"] = number
+        return record["rule"].tobytes(), record["rest"].tobytes()
 
 
 def _packed(name: int, low: int, high: int, *, wide: bool) -> bytes:

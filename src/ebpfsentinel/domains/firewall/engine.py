@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,21 +13,14 @@ from ebpfsentinel.domains.firewall.events import (
     FW_REJECTS,
     PacketEvents,
 )
-from ebpfsentinel.domains.firewall.generation import (
-    FIRST_PLACE,
-    Bank,
-    RuleSet,
-    changes,
-    places_of,
-)
+from ebpfsentinel.domains.firewall.generation import NUMBERS, RuleSet, more, whole
 from ebpfsentinel.domains.firewall.mirrors import absent, check_present, links_of
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker, ports_text
 from ebpfsentinel.domains.firewall.samples import Samples
 from ebpfsentinel.domains.firewall.settings import FirewallRuleView, FirewallSettings
-from ebpfsentinel.domains.firewall.sources import sources
+from ebpfsentinel.domains.firewall.sources import added, sources
 from ebpfsentinel.domains.firewall.usage import Usage
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
-from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,7 +30,6 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.domain import Tools
 
-_NUMBERS = 32768
 _SHOWN = (
     "vlan_id",
     "src_alias",
@@ -60,6 +51,8 @@ _SHOWN = (
     "schedule",
     "expires_at",
 )
+_QUIET_NS = 1_000_000_000
+"""So long after the last rule was added one by one, all are compiled into banks."""
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -70,7 +63,7 @@ class FirewallEngine:
     def __init__(self, tools: Tools) -> None:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._checker = Checker(FirewallSettings(), Surroundings())
-        self._counts = np.zeros(_NUMBERS, FW_COUNT)
+        self._counts = np.zeros(NUMBERS, FW_COUNT)
         self.usage = Usage()
         self.samples = Samples()
         self._polled = False
@@ -99,71 +92,57 @@ class FirewallEngine:
         Raises:
             SettingsError: a rule cannot be taken, or there are more than 16,384 for a family.
         """
+        rules = runtime.get("rules", ())
+        if (found := self._one_more(settings, rules, around)) is not None:
+            return found
         if not self._checker.fits(settings, around):
             self._checker = Checker(settings, around)
-        written = list(sources(settings, runtime.get("rules", ()), around))
-        rules = self._checker.check_all(written)
+        written = list(sources(settings, rules, around))
+        checked = self._checker.check_all(written)
         if around.links is not None:
             check_present(written, around.links, self._mirrors)
-        numbers = self._numbered(rules)
-        fresh = sorted(set(numbers.values()) - set(self._set.numbers.values()))
-        names = self._set.names | {number: name for name, number in numbers.items()}
-        places = places_of(rules, numbers, self._tails(settings))
-        kept = {
-            place: self._set.serials[place]
-            for place, bank in places.items()
-            if not around.anew and self._set.places.get(place) == bank
-        }
-        serial = max(self._set.serials.values(), default=0) + 1
-        serials = {place: kept.get(place, serial) for place in places}
-        state = RuleSet(
-            settings, tuple(rules), numbers, names, around.boot_offset_ns, places, serials
-        )
-        actions = tuple(changes(fresh, self._set, state, kept, around))
-        waits = links_of(state.mirrors(), around.links)
+        state, actions = whole(self._set, settings, tuple(rules), checked, around)
+        waits = links_of(state.mirrors, around.links)
         return Plan(state, actions, self._memo(state), self._checker.until_ns, waits)
 
-    def _tails(self, settings: FirewallSettings) -> Mapping[int, Bank]:
-        """First banks that may stay as they are when rules are added behind them.
+    def _one_more(
+        self, settings: FirewallSettings, runtime: Sequence[msgspec.Struct], around: Surroundings
+    ) -> Plan | None:
+        """The plan, where nothing differs from what is in force but one rule behind the others.
 
-        Rules added one by one then cost a small bank each time, not a large one. A reload packs
-        all anew, so that packets are not looked up in more banks than they must be.
+        Raises:
+            SettingsError: it cannot be taken.
         """
-        same = settings is self._set.settings
-        return {place: self._set.places.get(place, ()) for place in FIRST_PLACE.values() if same}
+        if (
+            settings is not self._set.settings
+            or around.anew
+            or not runtime
+            or tuple(runtime[:-1]) != self._set.runtime
+            or not self._checker.fits(settings, around)
+        ):
+            return None
+        (rule,) = added(runtime[-1:])
+        if rule[0].id in self._set.numbers:
+            return None
+        planned = more(self._set, tuple(runtime), self._checker.check_more(*rule))
+        if planned is None:
+            return None
+        quiet_ns = around.now_ns + _QUIET_NS
+        until_ns = min(quiet_ns, self._checker.until_ns or quiet_ns)
+        state, actions = planned
+        return Plan(state, actions, None, until_ns, self._links, {"numbers": state.new})
 
     def _memo(self, state: RuleSet) -> dict[str, Any]:
-        mirrors = sorted(set(state.mirrors().values()))
+        mirrors = sorted(set(state.mirrors.values()))
         return {"numbers": state.numbers, "usage": self.usage.memo(), "mirrors": mirrors}
-
-    def _numbered(self, rules: Sequence[CheckedRule]) -> dict[str, int]:
-        """Rules keep their number; new ones get one that no event on its way can carry."""
-        known, names = self._set.numbers, self._set.names
-        fresh = (n for n in range(1, _NUMBERS) if n not in names)
-        reused = self._reusable(rules)
-        numbers = {found.rule.id: known.get(found.rule.id, 0) for found in rules}
-        for name in [name for name, number in numbers.items() if not number]:
-            numbers[name] = next(fresh, 0) or next(reused, 0)
-            if not numbers[name]:
-                raise SettingsError("firewall.rules", f"more than {_NUMBERS - 1} rules")
-        return numbers
-
-    def _reusable(self, rules: Sequence[CheckedRule]) -> Iterator[int]:
-        """Numbers of rules that are gone; asked for only when there are no others."""
-        known = self._set.numbers
-        used = {known[found.rule.id] for found in rules if found.rule.id in known}
-        yield from (n for n in sorted(self._set.names) if n and n not in used)
 
     def commit(self, plan: Plan) -> None:
         """From now on ``plan`` is in force."""
-        for number in set(plan.state.numbers.values()) - set(self._set.numbers.values()):
-            self._counts[number] = 0
-        self._set = plan.state
-        self._mirrors = set(plan.state.mirrors().values())
-        self._links = plan.links
-        if not plan.state.settings.enabled:  # the kernel was not given it
-            self._set = replace(plan.state, places={}, serials={})
-        self.usage.keep(plan.state.numbers)
+        state: RuleSet = plan.state
+        self._counts[list(state.new.values())] = 0
+        self._set = state if state.settings.enabled else state.gone_from_kernel()
+        self._mirrors, self._links = set(state.mirrors.values()), plan.links
+        self.usage.keep(state.numbers, state.new)
 
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""

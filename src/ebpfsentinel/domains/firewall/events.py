@@ -221,10 +221,9 @@ FW_NEAR = _record(
 FW_RULE = _record(
     64,
     (
-        ("rule_id", "<u4", 0),
-        ("action", "|u1", 4),
-        ("mirror", "|u1", 5),
-        ("cpu", "<u2", 6),
+        ("rule_id", "<u2", 0),
+        ("cpu", "<u2", 2),
+        ("order", "<u4", 4),
         ("asks", "|u1", 8),
         ("protocol", "|u1", 9),
         ("src_port", "<u2", 10),
@@ -261,7 +260,7 @@ FW_INDEX = _record(
 )
 
 FW_BANK = _record(
-    9175464,
+    9191856,
     (
         ("leaves", (FW_LEAF, (65536,)), 0),
         ("begins", ("<u8", (65536,)), 4194304),
@@ -271,13 +270,16 @@ FW_BANK = _record(
         ("near", (FW_NEAR, (32768,)), 7864320),
         ("rules", (FW_RULE, (4096,)), 8126464),
         ("rests", (FW_REST, (4096,)), 8388608),
-        ("index", (FW_INDEX, (16,)), 8650752),
-        ("asked", ("|u1", (16,)), 8651136),
-        ("asked_count", "<u4", 8651152),
-        ("sparse", "|u1", 8651156),
-        ("narrow_field", "|u1", 8651157),
-        ("pad", ("|u1", (2,)), 8651158),
-        ("base", ("<u2", (262152,)), 8651160),
+        ("fresh", (FW_RULE, (128,)), 8650752),
+        ("fresh_rests", (FW_REST, (128,)), 8658944),
+        ("index", (FW_INDEX, (16,)), 8667136),
+        ("asked", ("|u1", (16,)), 8667520),
+        ("asked_count", "<u4", 8667536),
+        ("sparse", "|u1", 8667540),
+        ("narrow_field", "|u1", 8667541),
+        ("pad", ("|u1", (6,)), 8667542),
+        ("fresh_count", "<u4", 8667548),
+        ("base", ("<u2", (262152,)), 8667552),
     ),
 )
 

@@ -127,12 +127,12 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 	rule = first_match(head, packet);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
-		packet->mirror = rule.mirror;
+		packet->mirror = rule.order >> FW_MIRROR_AT & 3;
 	}
 	if (again)
 		return false;
 	if (rule.rule_id) {
-		packet->action = rule.action;
+		packet->action = rule.order & 0xff;
 		packet->cpu = rule.cpu;
 	} else if (!is_neighbour_discovery(packet)) {
 		packet->action = head->default_action;

@@ -120,10 +120,9 @@ struct fw_index {
  * cache line, the rest in fw_rest.
  */
 struct fw_rule {
-	__u32 rule_id; /* index into fw_count; 0 is the default policy */
-	__u8 action;   /* enum packet_action */
-	__u8 mirror;   /* enum packet_mirror: fw_mirrors has where to */
+	__u16 rule_id; /* index into fw_count; 0 is the default policy */
 	__u16 cpu;     /* 1 + the CPU it is steered to; 0: stays where it is */
+	__u32 order;   /* priority, enum packet_mirror (fw_mirrors has where to), packet_action */
 	__u8 asks;
 	__u8 protocol;
 	__u16 src_port; /* the lowest, and how many more */
@@ -146,15 +145,24 @@ struct fw_rest {
 
 /* What a rule says is done: the first eight bytes of struct fw_rule. */
 struct fw_found {
-	__u32 rule_id;
-	__u8 action;
-	__u8 mirror;
+	__u16 rule_id;
 	__u16 cpu;
+	__u32 order;
 };
+
+/* Parts of fw_rule.order. */
+#define FW_MIRROR_AT 8
+#define FW_PRIORITY_AT 10
+
+#define FW_FRESH 128
 
 /*
  * Up to FW_RULES rules of one address family, in the order in which they are tried. The value of
  * an mmapable array begins at a page, so leaves lie on cache lines.
+ *
+ * fresh has rules that were added to a bank in force: each counts from the moment when fresh_count
+ * says so, one store. They are in the order in which they came; where they rank, their priority
+ * says, and of equal ones the earlier comes first.
  */
 struct fw_bank {
 	struct fw_leaf leaves[FW_POOL];
@@ -165,12 +173,15 @@ struct fw_bank {
 	struct fw_near near[FW_NEAR]; /* by bucket of narrow_field */
 	struct fw_rule rules[FW_RULES];
 	struct fw_rest rests[FW_RULES];
+	struct fw_rule fresh[FW_FRESH];
+	struct fw_rest fresh_rests[FW_FRESH];
 	struct fw_index index[FW_FIELD_SLOTS];
 	__u8 asked[FW_FIELD_SLOTS]; /* of the rarer fields, those that rules ask for, best first */
 	__u32 asked_count;
 	__u8 sparse;       /* some intervals of narrow_field have but a few rules */
 	__u8 narrow_field; /* an address; few has the rules of its intervals */
-	__u8 pad[2];
+	__u8 pad[6];
+	__u32 fresh_count;
 	__u16 base[FW_BUCKETS + 8];
 };
 

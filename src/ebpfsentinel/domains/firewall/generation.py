@@ -1,8 +1,16 @@
-"""One generation of rules, and how it comes in force: banks of rules, and the head of all."""
+"""One generation of rules, and the way to it: planned whole, or as one rule more.
+
+A whole plan looks at every rule and compiles every bank that differs. That is some 50 ms of 4,096
+rules: too much for one rule that is added by hand or, one after another, by a script. Such a rule
+is put into the list of fresh ones of the bank that it ranks in (``fw_bank.fresh``), in force at
+once by one store, at a cost that does not depend on how many there are. Each packet pays for the
+list, so a whole plan takes it up as soon as no more rules come, or when it is full.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,35 +21,50 @@ from ebpfsentinel.domains.firewall.compile import (
     TooManyIntervalsError,
     compile_bank,
 )
-from ebpfsentinel.domains.firewall.events import FW_HEAD, FwField, FwMode, PacketAction
+from ebpfsentinel.domains.firewall.events import (
+    FW_BANK,
+    FW_HEAD,
+    FW_REST,
+    FW_RULE,
+    FwField,
+    FwMode,
+    PacketAction,
+)
 from ebpfsentinel.domains.firewall.mirrors import mirrors_before, mirrors_behind
+from ebpfsentinel.domains.firewall.ranking import CheckedRule, priority_of
 from ebpfsentinel.domains.firewall.settings import MAX_RULES, FirewallSettings, Policy
-from ebpfsentinel.model.action import MapDelete, MapWrite, Switch
+from ebpfsentinel.model.action import MapDelete, MapWrite, Patch, Switch
 from ebpfsentinel.model.settings import Mode, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebpfsentinel.domains.firewall.ranking import CheckedRule
+    import msgspec
+
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Surroundings
 
+NUMBERS = 32768
+FRESH_RULES = FW_BANK["fresh"].shape[0]
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _PLACES = FW_HEAD["serial"].shape[0]
-FIRST_PLACE = {4: 0, 6: _PLACES // 2}
+_FIRST_PLACE = {4: 0, 6: _PLACES // 2}
 _MAC_FIELDS = (FwField.FW_SRC_MAC, FwField.FW_DST_MAC)
 Bank = tuple[tuple[RankedRule, int], ...]
-_KEEP_FROM, _TAIL_RULES = 512, 512
-"""A first bank of so many rules is kept when at most so many are added behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
     """One generation: ranked rules, and the number that each is counted under.
 
-    ``names`` also keeps the ids of rules that are gone, for events still on their way. ``places``
-    has what each place of ``fw_banks`` holds, ``serials`` what it is called in ``fw_head``.
+    ``names`` also keeps the ids of rules that are gone, for events still on their way; no number
+    below ``free`` is free. ``new`` has the rules that were not there before. ``places`` has what
+    each place of ``fw_banks`` was compiled from, ``serials`` what it is called in ``fw_head``, and
+    ``fresh`` how many rules were added there since. ``runtime`` are the rules of the API, as handed
+    in. ``cpus`` are those that rules steer to, ``mirrors`` has, by the numbers of rules whose
+    packets are copied, the interface for that; none of what is not enabled, which the kernel is not
+    given.
     """
 
     settings: FirewallSettings
@@ -51,32 +74,157 @@ class RuleSet:
     boot_offset_ns: int = 0
     places: dict[int, Bank] = field(default_factory=dict)
     serials: dict[int, int] = field(default_factory=dict)
+    fresh: dict[int, int] = field(default_factory=dict)
+    runtime: tuple[msgspec.Struct, ...] = ()
+    new: dict[str, int] = field(default_factory=dict)
+    free: int = 1
+    asks_macs: bool = False
+    cpus: frozenset[int] = frozenset()
+    mirrors: dict[int, str] = field(default_factory=dict)
 
-    def cpus(self) -> set[int]:
-        """Those that rules steer to, in the kernel: it is not given what is not enabled."""
-        if not self.settings.enabled:
-            return set()
-        found = (checked.rule for checked in self.rules if checked.rule.enabled)
-        return {rule.cpu for rule in found if rule.cpu is not None}
+    def size(self, family: int) -> int:
+        """Rules of the family in the kernel."""
+        mine = range(_FIRST_PLACE[family], _FIRST_PLACE[family] + _PLACES // 2)
+        return sum(len(self.places.get(at, ())) + self.fresh.get(at, 0) for at in mine)
 
-    def mirrors(self) -> dict[int, str]:
-        """By their numbers, rules whose packets are copied, and the interface for that."""
-        if not self.settings.enabled:
-            return {}
-        found = (checked.rule for checked in self.rules if checked.rule.enabled)
-        return {self.numbers[rule.id]: rule.mirror for rule in found if rule.mirror is not None}
+    def place_of(self, family: int, priority: int) -> int | None:
+        """The bank that a rule ranks in: the first whose last rule comes behind it, or the last."""
+        first = _FIRST_PLACE[family]
+        mine = [at for at in range(first, first + _PLACES // 2) if at in self.places]
+        behind = (at for at in mine if self.places[at][-1][0].priority > priority)
+        return next(behind, mine[-1] if mine else None)
+
+    def gone_from_kernel(self) -> RuleSet:
+        """The same, of which the kernel was given nothing."""
+        return replace(self, places={}, serials={}, fresh={})
 
 
-def places_of(
-    rules: Sequence[CheckedRule], numbers: Mapping[str, int], firsts: Mapping[int, Bank]
-) -> dict[int, Bank]:
-    """What each place of ``fw_banks`` shall hold; ``firsts`` are banks to be kept if they fit.
+def whole(
+    before: RuleSet,
+    settings: FirewallSettings,
+    runtime: tuple[msgspec.Struct, ...],
+    rules: Sequence[CheckedRule],
+    around: Surroundings,
+) -> tuple[RuleSet, tuple[Action, ...]]:
+    """All rules, ranked, after those that were in force ``before``.
+
+    Raises:
+        SettingsError: there are too many.
+    """
+    new, free = _numbered(before, rules)
+    numbers = {found.rule.id: before.numbers.get(found.rule.id, 0) for found in rules} | new
+    names = before.names | {number: name for name, number in numbers.items()}
+    places = _places(rules, numbers)
+    kept = {
+        place: before.serials[place]
+        for place, bank in places.items()
+        if not around.anew and before.places.get(place) == bank and not before.fresh.get(place)
+    }
+    serial = max(before.serials.values(), default=0) + 1
+    enabled = [found.rule for found in rules if found.rule.enabled and settings.enabled]
+    after = RuleSet(
+        settings,
+        tuple(rules),
+        numbers,
+        names,
+        around.boot_offset_ns,
+        places,
+        {place: kept.get(place, serial) for place in places},
+        runtime=runtime,
+        new=new,
+        free=free,
+        asks_macs=_asks_macs(places),
+        cpus=frozenset(rule.cpu for rule in enabled if rule.cpu is not None),
+        mirrors={numbers[rule.id]: rule.mirror for rule in enabled if rule.mirror is not None},
+    )
+    return after, tuple(_changes(before, after, kept, around))
+
+
+def more(
+    before: RuleSet, runtime: tuple[msgspec.Struct, ...], found: CheckedRule
+) -> tuple[RuleSet, tuple[Action, ...]] | None:
+    """One rule more of the API, the last; None: it is not to be had without a whole plan."""
+    number = before.free
+    while number in before.names:
+        number += 1
+    sends = (found.rule.cpu, found.rule.mirror) != (None, None)
+    ranked = found.ranked if found.rule.enabled else {}
+    patches = [_patch(before, family, rule, number) for family, rule in ranked.items()]
+    if number >= NUMBERS or sends or not all(patches):
+        return None
+    taken = {patch.place: before.fresh.get(patch.place, 0) + 1 for patch in patches if patch}
+    at = bisect_right(before.rules, priority_of(found), key=priority_of)
+    after = replace(
+        before,
+        rules=(*before.rules[:at], found, *before.rules[at:]),
+        numbers=before.numbers | {found.rule.id: number},
+        names=before.names | {number: found.rule.id},
+        fresh=before.fresh | taken,
+        runtime=runtime,
+        new={found.rule.id: number},
+        free=number + 1,
+    )
+    clean = MapDelete("fw_count", np.array([number], np.uint32))
+    return after, (clean, *(patch for patch in patches if patch))
+
+
+def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patch | None:
+    """The rule behind the other fresh ones of its bank; None: it cannot stand there."""
+    place, alone = state.place_of(family, ranked.priority), ranked.alone(number)
+    macs = any(name in ranked.asks for name in _MAC_FIELDS)
+    if place is None or alone is None or (macs and not state.asks_macs):
+        return None
+    at = state.fresh.get(place, 0)
+    if at == FRESH_RULES or state.size(family) >= MAX_RULES:
+        return None
+    rule, rest = alone
+    writes = (
+        (_offset("fresh") + at * FW_RULE.itemsize, rule),
+        (_offset("fresh_rests") + at * FW_REST.itemsize, rest),
+        (_offset("fresh_count"), (at + 1).to_bytes(4, "little")),
+    )
+    return Patch("fw_banks", place, state.serials[place], "fw_head", FW_HEAD, writes)
+
+
+def _offset(name: str) -> int:
+    fields = FW_BANK.fields
+    return int(fields[name][1]) if fields else 0
+
+
+def _numbered(before: RuleSet, rules: Sequence[CheckedRule]) -> tuple[dict[str, int], int]:
+    """Rules keep their number; new ones get one that no event on its way can carry.
+
+    Returns those of new rules, and the number below which none is free.
+    """
+    known, names = before.numbers, before.names
+    unused = (number for number in range(before.free, NUMBERS) if number not in names)
+    reused = _reusable(before, rules)
+    new: dict[str, int] = {}
+    free = before.free
+    for name in (found.rule.id for found in rules if found.rule.id not in known):
+        if number := next(unused, 0):
+            free = number + 1
+        new[name] = number or next(reused, 0)
+        if not new[name]:
+            raise SettingsError("firewall.rules", f"more than {NUMBERS - 1} rules")
+    return new, free
+
+
+def _reusable(before: RuleSet, rules: Sequence[CheckedRule]) -> Iterator[int]:
+    """Numbers of rules that are gone; asked for only when there are no others."""
+    known = before.numbers
+    used = {known[found.rule.id] for found in rules if found.rule.id in known}
+    yield from (n for n in sorted(before.names) if n and n not in used)
+
+
+def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:
+    """What each place of ``fw_banks`` shall hold.
 
     Raises:
         SettingsError: there are too many.
     """
     places = {}
-    for family, first in FIRST_PLACE.items():
+    for family, first in _FIRST_PLACE.items():
         ranked = tuple(
             (found.ranked[family], numbers[found.rule.id])
             for found in rules
@@ -88,41 +236,31 @@ def places_of(
                 f"{len(ranked)} rules for IPv{family}; {MAX_RULES} is the most",
                 "Join neighbouring CIDRs or port ranges, or use aliases.",
             )
-        for bank, part in enumerate(_banks(ranked, firsts.get(first, ()))):
-            places[first + bank] = part
+        for bank, start in enumerate(range(0, len(ranked), BANK_RULES)):
+            places[first + bank] = ranked[start : start + BANK_RULES]
     return places
 
 
-def _banks(ranked: Bank, kept: Bank) -> Iterator[Bank]:
-    """Banks in order: ``kept`` and a short one, where the rules are that; else full ones."""
-    more = len(ranked) - len(kept)
-    if len(kept) >= _KEEP_FROM and 0 < more <= _TAIL_RULES and ranked[: len(kept)] == kept:
-        yield kept
-        yield ranked[len(kept) :]
-        return
-    for start in range(0, len(ranked), BANK_RULES):
-        yield ranked[start : start + BANK_RULES]
+def _asks_macs(places: Mapping[int, Bank]) -> bool:
+    asked = set().union(*(rule.asks for bank in places.values() for rule, _ in bank))
+    return any(name in asked for name in _MAC_FIELDS)
 
 
-def changes(
-    fresh: Sequence[int],
-    before: RuleSet,
-    after: RuleSet,
-    kept: Mapping[int, int],
-    around: Surroundings,
+def _changes(
+    before: RuleSet, after: RuleSet, kept: Mapping[int, int], around: Surroundings
 ) -> Iterator[Action]:
     """What rules send to is there before the first of them, until behind the last."""
     anew, links = around.anew, around.links or {}
-    mirrors, had = after.mirrors(), before.mirrors()
-    if fresh:
-        yield MapDelete("fw_count", np.array(fresh, np.uint32))
-    coming = np.array(sorted(after.cpus() - (set() if anew else before.cpus())), np.uint32)
+    mirrors, had = after.mirrors, before.mirrors
+    if after.new:
+        yield MapDelete("fw_count", np.array(sorted(after.new.values()), np.uint32))
+    coming = np.array(sorted(after.cpus - (frozenset() if anew else before.cpus)), np.uint32)
     if len(coming):
         yield MapWrite("steer_cpus", coming, np.full(len(coming), _QUEUE, np.uint32))
     yield from mirrors_before(mirrors, had, links, anew=anew)
     yield _switch(after, kept)
     yield from mirrors_behind(mirrors, had, links, anew=anew)
-    if gone := before.cpus() - after.cpus():
+    if gone := before.cpus - after.cpus:
         yield MapDelete("steer_cpus", np.array(sorted(gone), np.uint32))
 
 
@@ -130,21 +268,20 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     """The tables of what has changed, and the head of all."""
     settings, places = state.settings, state.places
     head = np.zeros(1, FW_HEAD)
-    wide = sum(place >= FIRST_PLACE[6] for place in places)
+    wide = sum(place >= _FIRST_PLACE[6] for place in places)
     head["banks"] = len(places) - wide, wide
     block = settings.mode is Mode.BLOCK
     drop = settings.default_policy is Policy.DROP
     head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
     head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
-    asked = set().union(*(rule.asks for bank in places.values() for rule, _ in bank))
-    head["asks_macs"] = any(name in asked for name in _MAC_FIELDS)
-    head["mirrors"] = bool(state.mirrors())
+    head["asks_macs"] = state.asks_macs
+    head["mirrors"] = bool(state.mirrors)
     head["sample_every"] = settings.sample_every
     for place, serial in state.serials.items():
         head["serial"][0, place] = serial
     try:
         tables = {
-            place: compile_bank(bank, wide=place >= FIRST_PLACE[6])
+            place: compile_bank(bank, wide=place >= _FIRST_PLACE[6])
             for place, bank in places.items()
             if place not in kept
         }

@@ -89,6 +89,11 @@ class CheckedRule:
         return scope
 
 
+def priority_of(found: CheckedRule) -> int:
+    """What rules are ranked by; of equal ones the earlier comes first."""
+    return _priority(found.rule, found.origin)
+
+
 class Checker:
     """Understands rules, in the surroundings of one plan."""
 
@@ -135,7 +140,16 @@ class Checker:
                 known = self.check(rule, place, origin)
             checked[rule.id] = known
         self._checked = checked
-        return sorted(checked.values(), key=_priority)
+        return sorted(checked.values(), key=priority_of)
+
+    def check_more(self, rule: FirewallRule, place: str, origin: str) -> CheckedRule:
+        """Understand one rule besides those that :meth:`check_all` was given.
+
+        Raises:
+            SettingsError: as :meth:`check`.
+        """
+        found = self._checked[rule.id] = self.check(rule, place, origin)
+        return found
 
     def check(self, rule: FirewallRule, place: str, origin: str) -> CheckedRule:
         """Understand one rule.
@@ -147,7 +161,7 @@ class Checker:
         _check_protocol(rule, place)
         expires_ns = _expiry(rule, place)
         cpu = _cpu(rule, place, self.around.cpus)
-        mirror = check_mirror(rule, place)
+        mirror, rank = check_mirror(rule, place), _priority(rule, origin)
         asks = dict(self._asks(rule, place, expires_ns))
         ends = {
             FwField.FW_SRC_ADDR: self._addresses(
@@ -169,9 +183,7 @@ class Checker:
                 "Write one rule per family.",
             )
         ranked = {
-            family: RankedRule(
-                _ACTIONS[rule.action], found | asks, wide=family == 6, cpu=cpu, mirror=mirror
-            )
+            family: RankedRule(_ACTIONS[rule.action], found | asks, family == 6, cpu, mirror, rank)
             for family, found in possible.items()
             if all(asks.values())
         }
@@ -364,8 +376,8 @@ def _flags(place: str, text: str) -> Ranges:
     )
 
 
-def _priority(found: CheckedRule) -> int:
-    return 0 if found.origin == "system" else found.rule.priority
+def _priority(rule: FirewallRule, origin: str) -> int:
+    return 0 if origin == "system" else rule.priority
 
 
 def ports_text(value: int | str | dict[str, int] | None) -> str | None:

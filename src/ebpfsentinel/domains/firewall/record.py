@@ -33,7 +33,7 @@ _MACS: dict[int, tuple[int, int]] = {
 }
 _ENUMERABLE = 256
 _HALF = (1 << 64) - 1
-_PACKED = struct.Struct("<4xBBHBB4H6x4QQQ4Q2QQ")
+_PACKED = struct.Struct("<2xHIBB4H6x4QQQ4Q2QQ")
 assert _PACKED.size == FW_RULE.itemsize + FW_REST.itemsize  # noqa: S101 (the header has changed: change this too)
 
 
@@ -67,7 +67,7 @@ class _Record:
         self.mac = [0, 0]
 
 
-def record_of(action: int, mirror: int, cpu: int, asks: Mapping[int, Ranges]) -> bytes:
+def record_of(order: int, cpu: int, asks: Mapping[int, Ranges]) -> bytes:
     """A ``struct fw_rule`` but for its number, and its ``struct fw_rest``.
 
     It has ``FW_ASKS_MORE`` where that cannot say it all.
@@ -77,9 +77,8 @@ def record_of(action: int, mirror: int, cpu: int, asks: Mapping[int, Ranges]) ->
         if not _put(record, name, ranges):
             record.asks |= MORE
     return _PACKED.pack(
-        action,
-        mirror,
         cpu,
+        order,
         record.asks,
         record.protocol,
         *record.ports,

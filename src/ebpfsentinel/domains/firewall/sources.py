@@ -28,6 +28,11 @@ def sources(
         yield rule, "firewall.anti_lockout", "system"
     for index, rule in enumerate(settings.rules):
         yield rule, f"firewall.rules[{index}]", "config"
+    yield from added(runtime)
+
+
+def added(runtime: Sequence[msgspec.Struct]) -> Iterator[tuple[FirewallRule, str, str]]:
+    """The API's rules, as :func:`sources` has them."""
     for item in runtime:
         assert isinstance(item, FirewallRule)  # noqa: S101 (the collection's item type)
         yield item, f"rule {item.id}", "runtime"

@@ -44,9 +44,11 @@ class Usage:
             "since_ns": {name: use.since_ns for name, use in self._uses.items()},
         }
 
-    def keep(self, names: Iterable[str]) -> None:
-        """These rules are in force: others are forgotten."""
-        self._uses = {name: self._uses.get(name) or Use() for name in names}
+    def keep(self, names: Mapping[str, int], new: Iterable[str]) -> None:
+        """These rules are in force, of which some are ``new``: others are forgotten."""
+        self._uses.update((name, Use()) for name in new)
+        if self._uses.keys() != names.keys():
+            self._uses = {name: self._uses.get(name) or Use() for name in names}
         self._changed = True
 
     def hit(self, names: Iterable[str], now_ns: int) -> None:

@@ -97,6 +97,14 @@ struct contract_head {
 	__u64 serial[2];
 };
 
+struct place_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct contract_table);
+};
+
 struct head_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -115,7 +123,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 4);
 	__type(key, __u32);
-	__array(values, struct inner_map);
+	__array(values, struct place_map);
 } c_places SEC(".maps");
 
 RING(c_ring, struct contract_record, 4096);

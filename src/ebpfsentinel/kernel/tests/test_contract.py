@@ -18,7 +18,7 @@ import pytest
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Swap, Switch
+from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Patch, Swap, Switch
 from ebpfsentinel.model.domain import Domain, Program
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError
 
@@ -420,6 +420,31 @@ def test_a_switch_puts_several_places_in_force_at_once_and_keeps_others(kernel):
     assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
     kernel.apply([places((0, 2), {1: 2})])  # place 0 is no longer used
     assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+
+
+def test_a_patch_writes_into_what_is_in_force_and_only_there(kernel):
+    low, high = len(FRAME) - 1, len(FRAME)
+    kernel.apply([places((1, 1), {}, p0=high, p1=high)])
+    kernel.apply([places((2, 1), {1: 1}, p0=high)])  # in its second slot now
+
+    def patch(place, serial, limit):
+        writes = ((4, bytes(4)), (0, limit.to_bytes(4, "little")))
+        kernel.apply([Patch("c_places", place, serial, "c_head", HEAD, writes)])
+
+    patch(0, 2, low)
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    patch(0, 2, high)
+    assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+    patch(1, 1, low)
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+    with pytest.raises(KernelError, match="c_places: place 1"):
+        patch(1, 2, high)
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+
+
+def test_a_patch_of_nothing_is_refused(kernel):
+    with pytest.raises(KernelError, match="c_places: place 0"):
+        kernel.apply([Patch("c_places", 0, 1, "c_head", HEAD, ((0, bytes(4)),))])
 
 
 def test_records_come_by_the_ring_in_order_and_are_accounted_for(kernel):

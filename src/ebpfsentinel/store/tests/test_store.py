@@ -69,6 +69,21 @@ def test_items_survive_a_restart_in_order(tmp_path):
     again.close()
 
 
+def test_what_comes_to_a_memo_is_in_it_until_it_is_written_again(tmp_path):
+    first = Store(tmp_path)
+    first.memos.put("moat", {"numbers": {"a": 1}, "x": 1})
+    first.memos.add("moat", {"numbers": {"b": 2}})
+    first.memos.add("moat", {"numbers": {"a": 3}, "new": {"c": 4}})
+    first.memos.add("gate", {"numbers": {"z": 1}})
+    first.close()
+    again = Store(tmp_path)
+    assert again.memos.get("moat") == {"numbers": {"a": 3, "b": 2}, "x": 1, "new": {"c": 4}}
+    again.memos.put("moat", {"numbers": {"b": 2}})
+    assert again.memos.get("moat") == {"numbers": {"b": 2}}
+    assert again.memos.get("gate") == {"numbers": {"z": 1}}
+    again.close()
+
+
 def test_the_file_is_ours_alone(tmp_path, store):
     store.memos.put("a", {})
     assert (tmp_path / "ebpfsentinel.db").stat().st_mode & 0o077 == 0

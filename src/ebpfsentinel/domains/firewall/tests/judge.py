@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -75,9 +76,10 @@ class Judge:
         boot_offset_ns=0,
         utc_offset_s=0,
         around=None,
+        added=(),
         **settings,
     ) -> None:
-        """Put the rules in force, in block mode unless said otherwise."""
+        """Put the rules in force, then ``added`` one by one; in block mode unless told."""
         wanted = FirewallSettings(
             mode=Mode(mode),
             default_policy=Policy(policy),
@@ -93,10 +95,15 @@ class Judge:
             anew=True,
             **(around or {}),
         )
-        plan = self.engine.plan(wanted, {}, surroundings)
+        self._put(wanted, (), surroundings)
+        for count in range(1, len(added) + 1):
+            self._put(wanted, added[:count], replace(surroundings, anew=False))
+        self.kernel.drain("fw_events")
+
+    def _put(self, wanted, added, surroundings) -> None:
+        plan = self.engine.plan(wanted, {"rules": added}, surroundings)
         self.kernel.apply(plan.actions)
         self.engine.commit(plan)
-        self.kernel.drain("fw_events")
 
     def quick(self, frame: bytes) -> tuple[int, bytes]:
         """Return code, and what lies before and in the packet afterwards."""

@@ -15,8 +15,9 @@ from ebpfsentinel.config import convert
 from ebpfsentinel.domains.firewall.alerting import MAX_ALERTS
 from ebpfsentinel.domains.firewall.engine import DEFAULT_RULE, FirewallEngine
 from ebpfsentinel.domains.firewall.events import FW_COUNT, PACKET_EVENT, FwMode
+from ebpfsentinel.domains.firewall.generation import FRESH_RULES
 from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
-from ebpfsentinel.model.action import MapDelete, Switch
+from ebpfsentinel.model.action import MapDelete, Patch, Switch
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.rules import Cel
@@ -165,31 +166,102 @@ def test_only_the_banks_that_changed_are_compiled_again():
     assert (set(switch.places), set(switch.kept)) == ({0, 1, 4}, set())
 
 
-def test_a_rule_added_behind_many_leaves_their_bank_as_it_is_until_a_reload():
+class Adding:
+    """An engine with a configuration, to which rules are added one by one."""
+
+    def __init__(self, *lines, **settings):
+        self.settings = convert({"rules": list(lines), **settings}, FirewallSettings, "firewall")
+        self.engine, self.added = FirewallEngine(Tools(rules=Cel())), []
+        self.plan()
+
+    def plan(self, around=AROUND):
+        made = self.engine.plan(self.settings, {"rules": self.added}, around)
+        self.engine.commit(made)
+        return made
+
+    def add(self, **fields):
+        self.added = [*self.added, convert(RULE | fields, FirewallRule, "rule")]
+        return self.plan()
+
+
+def kinds(plan):
+    return [type(action) for action in plan.actions]
+
+
+def test_one_rule_more_is_patched_in_and_compiled_when_no_more_come():
+    adding = Adding(RULE)
+    plan = adding.add(id="b", priority=5)
+    assert kinds(plan) == [MapDelete, Patch, Patch]
+    assert [item.id for item in adding.engine.items("rules")][-2:] == ["b", "a"]
+    assert (plan.memo, set(plan.memo_more["numbers"])) == (None, {"b"})
+    assert plan.actions[1].writes[-1][1] == bytes([1, 0, 0, 0])
+    assert adding.add(id="c", priority=5).actions[1].writes[-1][1] == bytes([2, 0, 0, 0])
+    assert plan.until_ns > AROUND.now_ns
+    packed = adding.plan()
+    assert kinds(packed) == [Switch]
+    assert set(packed.memo["numbers"]) >= {"a", "b", "c"}
+    assert packed.until_ns is None
+    assert kinds(adding.add(id="d")) == [MapDelete, Patch, Patch]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"src_alias": "two"},
+        {"cpu": 0, "action": "allow"},
+        {"src_mac": "aa:bb:cc:dd:ee:ff"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_rule_that_cannot_stand_by_itself_is_compiled_with_all(fields):
+    two = {"type": "ip_set", "values": ["10.0.0.1", "10.0.0.9", "10.1.0.2"]}
+    adding = Adding(RULE, aliases={"two": two})
+    assert Switch in kinds(adding.add(id="b", **fields))
+
+
+def test_no_more_rules_are_patched_in_than_there_is_room_for():
+    adding = Adding(RULE)
+    for number in range(FRESH_RULES):
+        assert Patch in kinds(adding.add(id=f"b{number}"))
+    assert Patch not in kinds(adding.add(id="one-too-many"))
+    assert Patch in kinds(adding.add(id="again"))
+
+
+def test_a_rule_that_was_patched_in_and_removed_is_compiled_away():
+    adding = Adding(RULE)
+    adding.add(id="b")
+    adding.added = []
+    (switch,) = adding.plan().actions
+    assert set(switch.places) == {0, 4}
+
+
+def test_a_rule_that_is_off_or_of_one_family_touches_no_other_table():
+    adding = Adding(RULE)
+    assert kinds(adding.add(id="off", enabled=False)) == [MapDelete]
+    (patch,) = adding.add(id="four", src_ip="10.0.0.1").actions[1:]
+    assert patch.place == 0
+
+
+def test_a_rule_goes_to_the_bank_that_it_ranks_in():
     lines = [
-        RULE | {"id": f"r{number}", "src_ip": f"10.0.0.{number % 256}"} for number in range(600)
+        RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}", "priority": 1 + n // 4096}
+        for n in range(5000)
     ]
-    settings = convert({"rules": lines}, FirewallSettings, "firewall")
-    engine, added = FirewallEngine(Tools(rules=Cel())), []
+    adding = Adding(*lines, anti_lockout={"enabled": False})
+    for priority, place in ((1, 1), (2, 1), (3, 1)):
+        plan = adding.add(id=f"p{priority}", src_ip="10.9.0.1", priority=priority)
+        assert plan.actions[1].place == place
+    lines[4095]["priority"] = 2
+    adding = Adding(*lines, anti_lockout={"enabled": False})
+    assert adding.add(id="p", src_ip="10.9.0.1", priority=1).actions[1].place == 0
 
-    def plan(rule=None, wanted=settings):
-        if rule is not None:
-            added.append(convert(RULE | rule, FirewallRule, "rule"))
-        made = engine.plan(wanted, {"rules": added}, AROUND)
-        engine.commit(made)
-        return made.actions[-1]
 
-    plan()
-    first = plan({"id": "b1", "src_ip": "10.1.0.1"})
-    assert (sorted(first.places), sorted(first.kept)) == ([1], [0, 4])
-    second = plan({"id": "b2", "src_ip": "10.1.0.2"})
-    assert second.kept == first.kept
-    assert np.count_nonzero(second.places[1]["rules"]["rule_id"]) == 2
-    before_all = plan({"id": "b3", "src_ip": "10.1.0.3", "priority": 1})
-    assert 0 in before_all.places
-    assert 1 not in before_all.places
-    packed = plan(wanted=msgspec.structs.replace(settings))
-    assert packed.head["banks"][0].tolist() == [1, 1]
+def test_the_16385th_rule_is_refused_also_when_it_is_one_more():
+    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(16383)]
+    adding = Adding(*rules, anti_lockout={"enabled": False})
+    assert Patch in kinds(adding.add(id="last", src_ip="10.1.0.1"))
+    with pytest.raises(SettingsError, match="16385 rules for IPv4; 16384 is the most"):
+        adding.add(id="one-too-many", src_ip="10.1.0.2")
 
 
 def test_what_the_kernel_was_not_given_is_compiled_when_it_is():

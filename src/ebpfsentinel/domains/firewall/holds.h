@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Whether a rule holds for a packet, by its record alone.
+ */
+#ifndef EBPFSENTINEL_HOLDS_H
+#define EBPFSENTINEL_HOLDS_H
+
+#include "tables.h"
+
+#define NSEC_PER_SEC 1000000000ULL
+
+/* The first eight bytes of a rule; its number is never 0. Above all else is its priority. */
+#define FOUND(rule) (*(const __u64 *)(rule))
+#define FOUND_PRIORITY(found) ((found) >> (32 + FW_PRIORITY_AT))
+
+static __always_inline __u64 detail_of(const struct packet *packet)
+{
+	if (packet->flags & (PACKET_MALFORMED | PACKET_LATER_FRAGMENT))
+		return FW_NOTHING;
+	if (packet->protocol == PROTOCOL_TCP)
+		return FW_TCP_FLAGS | packet->tcp_flags;
+	if (packet->protocol == PROTOCOL_ICMP || packet->protocol == PROTOCOL_ICMPV6)
+		return packet->icmp;
+	return FW_NOTHING;
+}
+
+static __always_inline __u64 service_of(const struct packet *packet)
+{
+	__u64 fragment = packet->flags & PACKET_LATER_FRAGMENT ? FW_LATER
+			 : packet->flags & PACKET_FRAGMENT     ? FW_FIRST
+							       : FW_WHOLE;
+
+	return fragment << 6 | packet->tos >> 2;
+}
+
+static __always_inline __u64 traits_of(const struct packet *packet)
+{
+	return (__u64)packet->protocol << FW_PROTOCOL_AT | detail_of(packet) << FW_DETAIL_AT |
+	       service_of(packet) << FW_SERVICE_AT | (__u64)packet->vlan_id << FW_VLAN_AT |
+	       (__u64)packet->inner_vlan_id << FW_INNER_VLAN_AT |
+	       (__u64)packet->interface << FW_INTERFACE_AT;
+}
+
+/* Six bytes in network order as a number. */
+static __always_inline __u64 mac(const __u16 *words)
+{
+	return (__u64)bpf_ntohs(words[0]) << 32 | (__u64)bpf_ntohs(words[1]) << 16 |
+	       bpf_ntohs(words[2]);
+}
+
+static __always_inline __u64 pair(const __u32 *words)
+{
+	return (__u64)words[0] << 32 | words[1];
+}
+
+static __always_inline __u64 now_s(void)
+{
+	return bpf_ktime_get_boot_ns() / NSEC_PER_SEC;
+}
+
+static __always_inline bool ports_hold(const struct fw_rule *rule, const struct packet *packet)
+{
+	return packet->flags & PACKET_PORTS &&
+	       (__u16)(packet->src_port - rule->src_port) <= rule->src_ports &&
+	       (__u16)(packet->dst_port - rule->dst_port) <= rule->dst_ports;
+}
+
+/* Does the rule hold for the address of this end (0: source)? */
+static __always_inline bool address_holds(const struct fw_rule *rule, const struct fw_rest *rest,
+					  const __u32 *address, int end, bool wide)
+{
+	if (!wide)
+		return !((address[0] ^ rule->low[end]) & rule->low_mask[end]);
+	return !((pair(address) ^ rest->high[end]) & rest->high_mask[end]) &&
+	       !((pair(address + 2) ^ rule->low[end]) & rule->low_mask[end]);
+}
+
+static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
+				       const struct packet *packet)
+{
+	__u32 zero = 0;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+
+	if (!scratch || (traits_of(packet) ^ rule->traits) & rest->traits_mask)
+		return false;
+	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rest->mac[0])
+		return false;
+	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rest->mac[1])
+		return false;
+	return !(rule->asks & FW_ASKS_TIME) || now_s() < rest->expires_s;
+}
+
+static __always_inline bool holds(const struct fw_rule *rule, const struct fw_rest *rest,
+				  const struct packet *packet)
+{
+	bool wide = packet->family == 6;
+
+	return address_holds(rule, rest, packet->src_addr, 0, wide) &&
+	       address_holds(rule, rest, packet->dst_addr, 1, wide) &&
+	       !(rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol) &&
+	       !(rule->asks & FW_ASKS_PORTS && !ports_hold(rule, packet)) &&
+	       !(rule->asks & FW_ASKS_RARE && !rare_holds(rule, rest, packet));
+}
+
+#endif
