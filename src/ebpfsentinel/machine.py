@@ -39,6 +39,7 @@ class Machine:
         self.names = Names()
         self.boot_offset_ns = clock.boot_offset_ns()
         self._namespaces: dict[str, tuple[str, ...]] = {}
+        self._secret = os.urandom(32)
 
     def look_around(self) -> None:
         """Interfaces have changed: read again which lead to which network namespace."""
@@ -58,6 +59,7 @@ class Machine:
             addresses=self.names.addresses(),
             now_ns=now_ns,
             utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
+            secret=self._secret,
         )
 
 

@@ -285,7 +285,6 @@ RESERVED_SECTIONS = (
     "management",
     "nat",
     "qos",
-    "ratelimit",
     "routing",
     "threatintel",
     "zones",

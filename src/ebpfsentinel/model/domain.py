@@ -76,6 +76,8 @@ class Surroundings:
     ``boot_offset_ns`` added to a boot-clock time gives wall time, and ``utc_offset_s`` added to
     that gives local time.
 
+    ``secret`` is random, made for this run: what an engine derives from it, nobody outside can guess.
+
     ``anew``: what is in force may not be what was committed last; plan all of it, not only what
     differs.
     """
@@ -91,6 +93,7 @@ class Surroundings:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     now_ns: int = 0
     utc_offset_s: int = 0
+    secret: bytes = b""
     anew: bool = False
 
 

@@ -20,10 +20,18 @@
 #define GCRA_SHIFT 8
 #define GCRA_TRIES 4
 
+/* How far tat lies ahead of now_ns, in 1/256 ns; 0: it is past, or was never set. */
+static __always_inline __u64 gcra_ahead(__u64 tat, __u64 now_ns)
+{
+	__s64 ahead = tat - (now_ns << GCRA_SHIFT);
+
+	return tat && ahead > 0 ? ahead : 0;
+}
+
 /* Would a packet conform that came at now_ns? Nothing is taken. */
 static __always_inline bool gcra_conforms(__u64 tat, __u64 now_ns, __u64 tolerance)
 {
-	return (__s64)(tat - (now_ns << GCRA_SHIFT)) <= (__s64)tolerance;
+	return gcra_ahead(tat, now_ns) <= tolerance;
 }
 
 /*
@@ -32,15 +40,15 @@ static __always_inline bool gcra_conforms(__u64 tat, __u64 now_ns, __u64 toleran
  */
 static __always_inline bool gcra_admit(__u64 *tat, __u64 now_ns, __u64 interval, __u64 tolerance)
 {
-	__u64 now = now_ns << GCRA_SHIFT, seen, from;
+	__u64 now = now_ns << GCRA_SHIFT, seen, ahead;
 	int attempt;
 
 	for (attempt = 0; attempt < GCRA_TRIES; attempt++) {
 		seen = *(volatile __u64 *)tat;
-		from = (__s64)(seen - now) > 0 ? seen : now;
-		if (from - now > tolerance)
+		ahead = gcra_ahead(seen, now_ns);
+		if (ahead > tolerance)
 			return false;
-		if (__sync_val_compare_and_swap(tat, seen, from + interval) == seen)
+		if (__sync_val_compare_and_swap(tat, seen, now + ahead + interval) == seen)
 			return true;
 	}
 	__sync_fetch_and_add(tat, interval);

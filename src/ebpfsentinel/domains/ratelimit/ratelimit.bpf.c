@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The rate limiter: a packet passes when it conforms to the limit of its source and to all shared
+ * limits that apply to it. See limits.h for which these are, and buckets.h for their state.
+ *
+ * A packet that a limit refuses is charged to none. With one limit that is the limit itself; with
+ * several, all are asked before the first is charged. Two CPUs may still compete for the last
+ * packet of a shared bucket: the limits stay exact, but the loser's packet is then charged to
+ * those that were asked before.
+ */
+#include "limits.h"
+#include "report.h"
+
+EMIT_TYPE(rl_mode, enum rl_mode);
+EMIT_TYPE(rl_algorithm, enum rl_algorithm);
+EMIT_TYPE(rl_action, enum rl_action);
+EMIT_TYPE(rl_key, enum rl_key);
+EMIT_TYPE(packet_action, enum packet_action);
+EMIT_TYPE(limit_status, enum limit_status);
+
+#define WINDOW_TRIES 3
+#define STAMP_SHIFT 24
+#define QUIET 60 /* between two events of a bucket, in 2^24 ns: a second */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RL_NUMBERS);
+	__type(key, __u32);
+	__type(value, struct rl_count);
+} rl_count SEC(".maps");
+
+RING(rl_events, struct rl_event, 1 << 20);
+
+/* A limit of a packet, and its bucket. */
+struct limit {
+	const struct rl_rule *rule;
+	struct rl_bucket *bucket;
+	__u32 number;
+};
+
+static __always_inline __u64 next_state(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
+{
+	return rule->algorithm == RL_FIXED_WINDOW ? fixed_window_next(seen, now_ns, rule->rate)
+						  : sliding_window_next(seen, now_ns, rule->rate);
+}
+
+/* Would the packet be admitted? */
+static __always_inline bool conforms(const struct limit *limit, __u64 now_ns)
+{
+	__u64 seen = OPAQUE(limit->bucket->state);
+
+	if (limit->rule->algorithm == RL_GCRA)
+		return gcra_conforms(seen, now_ns, limit->rule->tolerance);
+	return next_state(limit->rule, seen, now_ns);
+}
+
+static __always_inline bool admit(const struct limit *limit, __u64 now_ns)
+{
+	__u64 *state = &limit->bucket->state, seen, next;
+	int attempt;
+
+	if (limit->rule->algorithm == RL_GCRA)
+		return gcra_admit(state, now_ns, limit->rule->interval, limit->rule->tolerance);
+	for (attempt = 0; attempt < WINDOW_TRIES; attempt++) {
+		seen = OPAQUE(*state);
+		next = next_state(limit->rule, seen, now_ns);
+		if (!next)
+			return false;
+		if (__sync_val_compare_and_swap(state, seen, next) == seen)
+			return true;
+	}
+	__sync_fetch_and_add(state, 1);
+	return true;
+}
+
+static __always_inline void report(const struct limit *limit, struct packet *packet,
+				   enum packet_action action)
+{
+	struct rl_bucket *bucket = limit->bucket;
+	__u32 stamp = packet_now(packet) >> STAMP_SHIFT;
+	__u64 seen = OPAQUE(bucket->told);
+	__u32 last = seen >> 32;
+	struct rl_event *event;
+
+	if ((last && stamp - last < QUIET) ||
+	    __sync_val_compare_and_swap(&bucket->told, seen, (__u64)stamp << 32) != seen) {
+		__sync_fetch_and_add(&bucket->told, 1);
+		return;
+	}
+	event = record_reserve(rl_events, sizeof(*event));
+	if (!event) { /* then the next event tells of this one too */
+		__sync_fetch_and_add(&bucket->told, (__u32)seen + 1);
+		return;
+	}
+	put_packet_event(&event->packet, packet, EVENT_RATELIMIT);
+	event->packet.rule_id = limit->number;
+	event->packet.action = action;
+	event->suppressed = seen;
+	event->rate = limit->rule->rate;
+	event->burst = limit->rule->burst;
+	event->pad = 0;
+	record_submit(event);
+}
+
+static __always_inline void count_passed(__u32 number)
+{
+	struct rl_count *count = bpf_map_lookup_elem(&rl_count, &number);
+
+	if (count)
+		count->passed++;
+}
+
+/* The packet is over the limit: count and report that; true: it must be dropped. */
+static __always_inline bool is_over(const struct rl_limits *limits, const struct limit *limit,
+				    struct packet *packet)
+{
+	bool drop = limit->rule->action == RL_DROP;
+	bool enforced = drop && limits->mode == RL_MODE_BLOCK;
+	enum packet_action action = drop ? ACTION_DROP : ACTION_LOG;
+	__u32 number = limit->number;
+	struct rl_count *count;
+
+	packet->ratelimit_status = LIMIT_OVER;
+	if (drop && (packet->dry || !enforced))
+		packet->flags |= PACKET_WOULD;
+	if (packet->dry)
+		return false;
+	if (enforced && packet_spared(packet))
+		action = ACTION_SPARED;
+	count = bpf_map_lookup_elem(&rl_count, &number);
+	if (count) {
+		count->over++;
+		count->dropped += enforced && action == ACTION_DROP;
+	}
+	if (limit->rule->action != RL_PASS)
+		report(limit, packet, action);
+	return enforced;
+}
+
+/* What the walks over shared limits know: bpf_loop calls its function for one of them each. */
+struct walk {
+	const struct rl_limits *limits;
+	struct packet *packet;
+	__u64 now_ns;
+	__u32 refused; /* number of the limit */
+	__u32 dropped;
+};
+
+/* Limit and bucket by number; false: there is no bucket, so that the packet conforms. */
+static __always_inline bool limit_of(const struct walk *walk, __u32 number, bool make,
+				     struct limit *limit)
+{
+	limit->number = number;
+	limit->rule = rule_of(walk->limits, number);
+	limit->bucket =
+		bucket_of(walk->limits, number, limit->rule, walk->packet, walk->now_ns, make);
+	if (!walk->packet->ratelimit_status)
+		walk->packet->ratelimit_status = LIMIT_WITHIN;
+	return limit->bucket;
+}
+
+/* Does the limit refuse the packet? It is not charged. */
+static __always_inline bool refuses(const struct walk *walk, __u32 number)
+{
+	struct limit limit;
+
+	return limit_of(walk, number, false, &limit) && limit.rule->action == RL_DROP &&
+	       !conforms(&limit, walk->now_ns);
+}
+
+/* Charge the packet to the limit; true: it must be dropped. */
+static __always_inline bool charge(const struct walk *walk, __u32 number)
+{
+	struct limit limit;
+
+	if (!limit_of(walk, number, true, &limit))
+		return false;
+	if (!admit(&limit, walk->now_ns))
+		return is_over(walk->limits, &limit, walk->packet);
+	count_passed(number);
+	return false;
+}
+
+static __always_inline __u32 shared_limit(const struct walk *walk, __u32 at)
+{
+	__u32 number = walk->limits->shared[at & (RL_SHARED - 1)];
+
+	return applies(rule_of(walk->limits, number), walk->packet, walk->now_ns) ? number : 0;
+}
+
+static long find_refusal(__u32 at, void *context)
+{
+	struct walk *walk = context;
+	__u32 number = shared_limit(walk, at);
+
+	if (number && refuses(walk, number))
+		walk->refused = number;
+	return walk->refused != 0;
+}
+
+static long charge_shared(__u32 at, void *context)
+{
+	struct walk *walk = context;
+	__u32 number = shared_limit(walk, at);
+
+	if (number)
+		walk->dropped = charge(walk, number);
+	return walk->dropped != 0;
+}
+
+/* Ask all limits and charge none; true: one refuses, and the packet must be dropped. */
+static __always_inline bool refused(struct walk *walk, __u32 source, bool *drop)
+{
+	struct limit limit;
+
+	if (source && refuses(walk, source))
+		walk->refused = source;
+	else if (walk->limits->shared_count)
+		bpf_loop(walk->limits->shared_count, find_refusal, walk, 0);
+	if (!walk->refused)
+		return false;
+	if (limit_of(walk, walk->refused, false, &limit))
+		*drop = is_over(walk->limits, &limit, walk->packet);
+	return true;
+}
+
+/* Judge the packet; true: it must be dropped. What is not IP has no limit. */
+static __always_inline bool judge(struct packet *packet)
+{
+	struct walk walk = {.packet = packet};
+	bool drop = false;
+	__u32 source;
+
+	if (!packet->family)
+		return false;
+	walk.limits = limits_in_force();
+	if (!walk.limits) {
+		count_failure(FAILURE_TABLES);
+		return false;
+	}
+	walk.now_ns = packet_now(packet);
+	source = source_limit(walk.limits, packet, walk.now_ns);
+	if ((walk.limits->shared_count || packet->dry) && refused(&walk, source, &drop))
+		return drop;
+	if (packet->dry)
+		return false;
+	if (source && charge(&walk, source))
+		return true;
+	if (walk.limits->shared_count)
+		bpf_loop(walk.limits->shared_count, charge_shared, &walk, 0);
+	return walk.dropped;
+}
+
+SEC("xdp")
+int xdp_ratelimit(struct xdp_md *ctx)
+{
+	struct packet *packet = packet_of(&xdp_packet);
+
+	if (!packet)
+		return XDP_PASS;
+	return judge(packet) ? xdp_drop(ctx, packet) : xdp_next(ctx, packet);
+}
+
+/* The stand-in where an interface takes no XDP program. */
+SEC("tc")
+int tc_ratelimit(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&tc_packet);
+
+	if (!packet)
+		return TC_NEXT;
+	return !packet->by_xdp && judge(packet) ? tc_drop(ctx, packet) : tc_next(ctx, packet);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
