@@ -76,7 +76,7 @@ class Surroundings:
     ``boot_offset_ns`` added to a boot-clock time gives wall time, and ``utc_offset_s`` added to
     that gives local time.
 
-    ``secret`` is random, made for this run: what an engine derives from it, nobody outside can guess.
+    ``secret`` is random, made for this run: nobody outside can guess what is derived from it.
 
     ``anew``: what is in force may not be what was committed last; plan all of it, not only what
     differs.

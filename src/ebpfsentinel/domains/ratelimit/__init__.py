@@ -10,7 +10,7 @@ from ebpfsentinel.model.domain import Collection, Domain, Program
 
 DOMAIN = Domain(
     name="ratelimit",
-    summary="Holds each source, and what many share, to a rate of packets that is true on all CPUs.",
+    summary="Holds each source, and what many share, to a rate of packets, true on all CPUs.",
     settings=RateLimitSettings,
     engine=RateLimitEngine,
     object="ratelimit.bpf.o",

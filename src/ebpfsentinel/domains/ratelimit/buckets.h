@@ -30,7 +30,8 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* begins at a page: sets and buckets lie on cache lines */
+	__uint(map_flags,
+	       BPF_F_MMAPABLE); /* begins at a page: sets and buckets lie on cache lines */
 	__uint(max_entries, RL_NUMBERS);
 	__type(key, __u32);
 	__type(value, struct rl_own);

@@ -152,9 +152,7 @@ class Checker:
             )
         _check_scope(rule, place)
         _check_algorithm(rule, place)
-        src, dst = (
-            _network(f"{place}.{key}", getattr(rule, key)) for key in ("src_ip", "dst_ip")
-        )
+        src, dst = (_network(f"{place}.{key}", getattr(rule, key)) for key in ("src_ip", "dst_ip"))
         if src and dst and src.version != dst.version:
             raise SettingsError(place, "one address is IPv4, the other IPv6", "Write two rules.")
         expires = parse_moment(f"{place}.expires_at", rule.expires_at) if rule.expires_at else None
@@ -247,5 +245,3 @@ def _check_reachable(limits: Iterable[Limit], places: dict[str, str]) -> None:
                 f"{known!r} is for the same packets, and comes first",
                 "Delete one, or let one expire.",
             )
-
-

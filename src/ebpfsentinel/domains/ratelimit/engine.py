@@ -44,9 +44,10 @@ _IPV6 = 0x01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """One generation. ``numbers`` are by what a limit's buckets depend on: a changed limit has
-    another number, and with it fresh buckets and counters.
+    """One generation.
 
+    ``numbers`` are by what a limit's buckets depend on: a changed limit has another number, and
+    with it fresh buckets and counters.
     ``names`` also keeps the ids of limits that are gone, for events still on their way.
     """
 
@@ -97,9 +98,10 @@ class RateLimitEngine:
             SettingsError: a limit cannot be taken, or there are too many.
         """
         limits = self._checker.check_all(settings, runtime.get("rules", ()), around)
-        if len(limits) > MAX_RULES + 1:
+        written = sum(limit.origin != "system" for limit in limits)
+        if written > MAX_RULES:
             raise SettingsError(
-                "ratelimit.rules", f"{len(limits) - 1} limits; {MAX_RULES} is the most"
+                "ratelimit.rules", f"{written} limits; {MAX_RULES} is the most", "Join networks."
             )
         numbers, last = self._numbered(limits)
         names = self._now.names | {numbers[each.identity]: each.rule.id for each in limits}

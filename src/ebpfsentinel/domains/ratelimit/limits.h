@@ -67,12 +67,11 @@ static __always_inline bool asked_for(const struct rl_rule *rule, const struct p
 		return false;
 	if (ASKS(RL_ASKS_PROTOCOL) && rule->protocol != packet->protocol)
 		return false;
-	if (ASKS(RL_ASKS_PORT) &&
-	    (!(packet->flags & PACKET_PORTS) ||
-	     (__u16)(packet->dst_port - rule->dst_port) > rule->dst_ports))
+	if (ASKS(RL_ASKS_PORT) && (!(packet->flags & PACKET_PORTS) ||
+				   (__u16)(packet->dst_port - rule->dst_port) > rule->dst_ports))
 		return false;
 	if (ASKS(RL_ASKS_SOURCE) && (rule->src_family != packet->family ||
-				      !within(packet->src_addr, rule->src_addr, rule->src_mask)))
+				     !within(packet->src_addr, rule->src_addr, rule->src_mask)))
 		return false;
 	return !(ASKS(RL_ASKS_DESTINATION)) ||
 	       (rule->dst_family == packet->family &&

@@ -38,9 +38,7 @@ def occupancy(table: NDArray[Any], names: Mapping[int, str], boot_ns: int) -> di
     }
 
 
-def in_use(
-    tags: NDArray[np.uint64], states: NDArray[np.uint64], boot_ns: int
-) -> NDArray[np.bool_]:
+def in_use(tags: NDArray[np.uint64], states: NDArray[np.uint64], boot_ns: int) -> NDArray[np.bool_]:
     """Does a bucket still know something of its past?"""
     algorithm = (tags >> np.uint64(_ALGORITHM)) & np.uint64(3)
     now_512 = boot_ns >> 9
@@ -49,12 +47,11 @@ def in_use(
     unit = now_512 // _SLIDING_UNIT
     sliding = _age(states >> np.uint64(40), unit, _SLIDING_BITS, _SLIDING_SECOND)
     which = [algorithm == RlAlgorithm.RL_FIXED_WINDOW, algorithm == RlAlgorithm.RL_SLIDING_WINDOW]
-    return (states != 0) & np.select(which, [fixed, sliding < 2 * _SLIDING_SECOND], ahead)
+    live = np.select(which, [fixed, sliding < 2 * _SLIDING_SECOND], ahead)
+    return np.asarray((states != 0) & live, np.bool_)
 
 
-def _age(
-    start: NDArray[np.uint64], now: int, bits: int, second: int
-) -> NDArray[np.uint64]:
+def _age(start: NDArray[np.uint64], now: int, bits: int, second: int) -> NDArray[np.uint64]:
     """As ``age_of`` in ``windows.h``."""
     age = (np.uint64(now & bits) - start) & np.uint64(bits)
     return np.where(age > bits - second, np.uint64(0), age)

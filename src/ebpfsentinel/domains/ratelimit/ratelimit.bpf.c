@@ -92,7 +92,7 @@ static __always_inline void report(const struct limit *limit, struct packet *pac
 		__sync_fetch_and_add(&bucket->told, (__u32)seen + 1);
 		return;
 	}
-	put_packet_event(&event->packet, packet, EVENT_RATELIMIT);
+	put_packet_event(&event->packet, packet, RL_EVENT_TYPE);
 	event->packet.rule_id = limit->number;
 	event->packet.action = action;
 	event->suppressed = seen;
@@ -120,7 +120,7 @@ static __always_inline bool is_over(const struct rl_limits *limits, const struct
 	__u32 number = limit->number;
 	struct rl_count *count;
 
-	packet->ratelimit_status = LIMIT_OVER;
+	packet->limit_status = LIMIT_OVER;
 	if (drop && (packet->dry || !enforced))
 		packet->flags |= PACKET_WOULD;
 	if (packet->dry)
@@ -154,8 +154,8 @@ static __always_inline bool limit_of(const struct walk *walk, __u32 number, bool
 	limit->rule = rule_of(walk->limits, number);
 	limit->bucket =
 		bucket_of(walk->limits, number, limit->rule, walk->packet, walk->now_ns, make);
-	if (!walk->packet->ratelimit_status)
-		walk->packet->ratelimit_status = LIMIT_WITHIN;
+	if (!walk->packet->limit_status)
+		walk->packet->limit_status = LIMIT_WITHIN;
 	return limit->bucket;
 }
 

@@ -17,6 +17,8 @@
 #define RL_WAYS 8
 #define RL_HASH_KEYS 6
 
+#define RL_EVENT_TYPE 4 /* of packet_event */
+
 enum rl_mode { RL_MODE_ALERT, RL_MODE_BLOCK };
 
 enum rl_algorithm {

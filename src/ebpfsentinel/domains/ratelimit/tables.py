@@ -131,9 +131,7 @@ def _put_network(row: Any, side: str, network: Network | None, ask: int) -> int:
     return ask
 
 
-def _put_shared(
-    made: NDArray[Any], limits: Sequence[Limit], numbers: Mapping[str, int]
-) -> None:
+def _put_shared(made: NDArray[Any], limits: Sequence[Limit], numbers: Mapping[str, int]) -> None:
     if len(limits) > MAX_SHARED:
         raise SettingsError(
             "ratelimit.rules",
@@ -145,15 +143,14 @@ def _put_shared(
         made["shared"][0, at] = numbers[limit.rule.id]
 
 
-def _put_sources(
-    made: NDArray[Any], limits: Sequence[Limit], numbers: Mapping[str, int]
-) -> None:
+def _put_sources(made: NDArray[Any], limits: Sequence[Limit], numbers: Mapping[str, int]) -> None:
     """The limits by source: each names the next less specific one, networks are hashed."""
-    nodes: dict[Network | None, Chain] = defaultdict(list)
+    nodes: dict[Network, Chain] = defaultdict(list)
+    any_source: Chain = []
     for limit in limits:
-        nodes[limit.src].append(numbers[limit.rule.id])
-    lengths = _lengths(nodes)
-    rules, any_source = made["rules"][0], nodes.pop(None, [])
+        chain = nodes[limit.src] if limit.src else any_source
+        chain.append(numbers[limit.rule.id])
+    lengths, rules = _lengths(nodes), made["rules"][0]
     _link(rules, any_source, 0)
     first = any_source[0] if any_source else 0
     made["first"] = first
@@ -173,10 +170,10 @@ def _put_sources(
     _put_slots(made, {network: chain[0] for network, chain in nodes.items()})
 
 
-def _lengths(nodes: Iterable[Network | None]) -> dict[int, list[int]]:
+def _lengths(nodes: Iterable[Network]) -> dict[int, list[int]]:
     """The prefix lengths that occur by family, longest first."""
     found = {
-        version: sorted({n.bits for n in nodes if n and n.version == version}, reverse=True)
+        version: sorted({n.bits for n in nodes if n.version == version}, reverse=True)
         for version in (4, 6)
     }
     if len(found[6]) > _LENGTHS:
@@ -188,9 +185,7 @@ def _lengths(nodes: Iterable[Network | None]) -> dict[int, list[int]]:
     return found
 
 
-def _above(
-    network: Network, nodes: Mapping[Network | None, Chain], lengths: Sequence[int]
-) -> int:
+def _above(network: Network, nodes: Mapping[Network, Chain], lengths: Sequence[int]) -> int:
     """The first limit of the smallest network around this one; 0: there is none."""
     around = (network.within(bits) for bits in lengths if bits < network.bits)
     return next((nodes[each][0] for each in around if each in nodes), 0)

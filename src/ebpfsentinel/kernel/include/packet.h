@@ -62,7 +62,7 @@ enum packet_action {
 /* Does a copy of the packet leave by another interface? */
 enum packet_mirror { MIRROR_NONE, MIRROR_COPY, MIRROR_AND_DROP };
 
-/* What the rate limits say of a packet, in packet.ratelimit_status. */
+/* What the rate limits say of a packet, in packet.limit_status. */
 enum limit_status { LIMIT_NONE, LIMIT_WITHIN, LIMIT_OVER };
 
 /* Addresses are words in host order, the most significant first; IPv4 is the first word. */

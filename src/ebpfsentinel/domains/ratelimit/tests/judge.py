@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -10,10 +11,12 @@ import numpy as np
 from ebpfsentinel.domains.ratelimit import DOMAIN
 from ebpfsentinel.domains.ratelimit.settings import RateLimitRule, RateLimitSettings
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import META
 from ebpfsentinel.model.settings import Mode
+
+if TYPE_CHECKING:
+    from ebpfsentinel.kernel.load import LinuxKernel
 
 DROP, PASS = 1, 2
 NONE, WITHIN, OVER = range(3)
