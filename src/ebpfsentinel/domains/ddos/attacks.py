@@ -93,7 +93,7 @@ class Watch:
     ) -> Status | None:
         """Time has passed; the status that has come, if one has.
 
-        ``smooth`` is the averaged rate, ``pps`` that of the time since the last step. An attack gets
+        ``smooth`` is the averaged rate, ``pps`` that since the last step. An attack gets
         ``number`` when it is confirmed; one that is not goes without a word.
         """
         above = smooth >= self.policy.detection_threshold_pps

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Metric, Tools
 
 _HISTORY = 100
-_LOOK_NS = 250_000_000
-"""Between two looks at who sends, while there is an attack."""
+_LOOK_NS = {Status.DETECTING: 100_000_000}
+_LOOK_AGAIN_NS = 400_000_000
+"""Between two looks at who sends: as often as can be before the first alert, then now and then."""
 _MEMO_NS = 60 * SECOND_NS
 _TYPES = len(AttackType)
 
@@ -226,10 +227,13 @@ class DdosEngine:
         if not self._attacked():
             self._sources.forget()
             self._targets.forget()
-        elif now_ns - self._looking.sources_ns >= _LOOK_NS:
+        elif now_ns - self._looking.sources_ns >= self._look_ns():
             self._looking.sources_ns = now_ns
             wanted += ("ddos_targets", "ddos_sources")
         return wanted
+
+    def _look_ns(self) -> int:
+        return min(_LOOK_NS.get(attack.status, _LOOK_AGAIN_NS) for attack in self._attacks())
 
     def _attacks(self) -> list[Attack]:
         return [watch.attack for watch in self._watches.values() if watch.attack]

@@ -90,7 +90,7 @@ int take(struct xdp_md *ctx)
 		to = bpf_ntohl(*(__be32 *)(data + 30));
 	else
 		to = bpf_ntohl(*(__be32 *)(data + 50));
-	return to - flood->base < flood->sources ? XDP_DROP : XDP_PASS;
+	return flood->sources > 1 && to - flood->base < flood->sources ? XDP_DROP : XDP_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
