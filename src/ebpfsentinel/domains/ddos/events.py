@@ -58,7 +58,7 @@ DDOS_EVENT = _record(
 )
 
 PACKET = _record(
-    96,
+    120,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -91,6 +91,9 @@ PACKET = _record(
         ("until_sample", "<u4", 76),
         ("spared_slots", "<u4", 80),
         ("now_ns", "<u8", 88),
+        ("clock_ns", "<u8", 96),
+        ("clock_jiffies", "<u8", 104),
+        ("clock_left", "<u8", 112),
     ),
 )
 

@@ -40,6 +40,7 @@
 #define INTERFACE_SLOTS 64
 #define INTERFACES 65536
 #define META_VERSION 1
+#define CLOCK_PACKETS 8
 
 /* Bits of packet.flags, packet_event.flags and packet_meta.flags. */
 #define PACKET_IPV6 0x01
@@ -95,9 +96,12 @@ struct packet {
 	__u8 spared; /* a drop was called off, and counted */
 	__u8 mirror; /* enum packet_mirror */
 	__u8 pad;
-	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
-	__u32 spared_slots; /* bit s: what stands at place s of the chain cannot drop it */
-	__u64 now_ns;       /* boot clock; 0 until the first program asks, see packet_now() */
+	__u32 until_sample;  /* of this CPU: packets more until headers are sampled; never reset */
+	__u32 spared_slots;  /* bit s: what stands at place s of the chain cannot drop it */
+	__u64 now_ns;        /* boot clock; 0 until the first program asks, see packet_now() */
+	__u64 clock_ns;      /* of this CPU, never reset: the last reading of the clock, */
+	__u64 clock_jiffies; /* when that was, */
+	__u64 clock_left;    /* and for how many packets more it is good */
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */
@@ -214,11 +218,27 @@ static __always_inline struct packet *packet_of(void *scratch)
 	return packet;
 }
 
-/* When the packet came, on the boot clock: read once, however many programs want it. */
+/*
+ * When the packet came, on the boot clock. To read the clock costs more than the rest of a limit,
+ * so a reading serves CLOCK_PACKETS packets of a CPU, but never longer than a jiffy: time runs in
+ * steps of that, behind by at most a step. It never runs back, and gains nothing in the long run, so
+ * rates that are measured by it are exact; what is admitted or lapses does so a step late.
+ */
 static __always_inline __u64 packet_now(struct packet *packet)
 {
-	if (!packet->now_ns)
-		packet->now_ns = bpf_ktime_get_boot_ns();
+	__u64 jiffies;
+
+	if (packet->now_ns)
+		return packet->now_ns;
+	jiffies = bpf_jiffies64();
+	if (packet->clock_left && packet->clock_jiffies == jiffies) {
+		packet->clock_left--;
+	} else {
+		packet->clock_ns = bpf_ktime_get_boot_ns();
+		packet->clock_jiffies = jiffies;
+		packet->clock_left = CLOCK_PACKETS - 1;
+	}
+	packet->now_ns = packet->clock_ns;
 	return packet->now_ns;
 }
 
