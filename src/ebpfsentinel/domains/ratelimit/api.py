@@ -39,6 +39,6 @@ def routes(engine: RateLimitEngine, running: Running) -> list[HTTPRouteHandler]:
     )
     def buckets() -> dict[str, Any]:
         _, table = running.kernel.read("rl_table")
-        return occupancy(table, engine.names(), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        return occupancy(table, engine.names(), time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
     return [top, buckets]

@@ -56,10 +56,9 @@ static __always_inline bool within(const __u32 *addr, const __u32 *network, cons
 /* Read anew for every question: the verifier would follow each combination of bits by itself. */
 #define ASKS(bit) (OPAQUE(rule->asks) & (bit))
 
-static __always_inline bool asked_for(const struct rl_rule *rule, const struct packet *packet,
-				      __u64 now_ns)
+static __always_inline bool asked_for(const struct rl_rule *rule, struct packet *packet)
 {
-	if (ASKS(RL_ASKS_TIME) && now_ns >= rule->until_ns)
+	if (ASKS(RL_ASKS_TIME) && packet_now(packet) >= rule->until_ns)
 		return false;
 	if (ASKS(RL_ASKS_INTERFACE) && !(rule->interfaces >> (packet->interface & 63) & 1))
 		return false;
@@ -78,10 +77,9 @@ static __always_inline bool asked_for(const struct rl_rule *rule, const struct p
 		within(packet->dst_addr, rule->dst_addr, rule->dst_mask));
 }
 
-static __always_inline bool applies(const struct rl_rule *rule, const struct packet *packet,
-				    __u64 now_ns)
+static __always_inline bool applies(const struct rl_rule *rule, struct packet *packet)
 {
-	return !rule->asks || asked_for(rule, packet, now_ns);
+	return !rule->asks || asked_for(rule, packet);
 }
 
 /* The first limit to ask for a network of sources; 0: there is none of that prefix. */
@@ -133,15 +131,14 @@ static __always_inline __u32 network_limit(const struct rl_limits *limits,
 }
 
 /* The limit by source that applies; 0: none does. */
-static __always_inline __u32 source_limit(const struct rl_limits *limits,
-					  const struct packet *packet, __u64 now_ns)
+static __always_inline __u32 source_limit(const struct rl_limits *limits, struct packet *packet)
 {
 	__u32 number = network_limit(limits, packet), hop;
 
 	for (hop = 0; hop < RL_CHAIN && number; hop++) {
 		const struct rl_rule *rule = rule_of(limits, number);
 
-		if (applies(rule, packet, now_ns))
+		if (applies(rule, packet))
 			return number;
 		number = rule->next;
 	}

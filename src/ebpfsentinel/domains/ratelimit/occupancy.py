@@ -19,12 +19,12 @@ _FIXED_SECOND, _SLIDING_SECOND = 1_953_125, 125
 _SLIDING_UNIT = 15_625
 
 
-def occupancy(table: NDArray[Any], names: Mapping[int, str], boot_ns: int) -> dict[str, Any]:
+def occupancy(table: NDArray[Any], names: Mapping[int, str], now_ns: int) -> dict[str, Any]:
     """Places of ``rl_table`` (shape ``(sets,)``) by what they hold, and those in use by limit."""
     tags = table["tags"].ravel()
     states = np.ascontiguousarray(table["entries"]["bucket"]["state"]).ravel()
     used = (tags & np.uint64(_USED)) != 0
-    busy = used & in_use(tags, states, boot_ns)
+    busy = used & in_use(tags, states, now_ns)
     numbers, counts = np.unique(tags[busy] & np.uint64(_NUMBER), return_counts=True)
     return {
         "places": len(tags),
@@ -38,11 +38,11 @@ def occupancy(table: NDArray[Any], names: Mapping[int, str], boot_ns: int) -> di
     }
 
 
-def in_use(tags: NDArray[np.uint64], states: NDArray[np.uint64], boot_ns: int) -> NDArray[np.bool_]:
+def in_use(tags: NDArray[np.uint64], states: NDArray[np.uint64], now_ns: int) -> NDArray[np.bool_]:
     """Does a bucket still know something of its past?"""
     algorithm = (tags >> np.uint64(_ALGORITHM)) & np.uint64(3)
-    now_512 = boot_ns >> 9
-    ahead = (states - np.uint64((boot_ns << 8) % (1 << 64))).view(np.int64) > 0
+    now_512 = now_ns >> 9
+    ahead = (states - np.uint64((now_ns << 8) % (1 << 64))).view(np.int64) > 0
     fixed = _age(states >> np.uint64(24), now_512, _FIXED_BITS, _FIXED_SECOND) < _FIXED_SECOND
     unit = now_512 // _SLIDING_UNIT
     sliding = _age(states >> np.uint64(40), unit, _SLIDING_BITS, _SLIDING_SECOND)

@@ -71,7 +71,8 @@ struct rl_rule {
 	__u8 dst_family;
 	__u8 cookies; /* over the limit, a SYN is answered by a SYN cookie */
 	__u8 whole;   /* a bucket is for an address, not for its /24 or /64 */
-	__u8 pad[6];
+	__u8 exact;   /* the burst is too small for the coarse clock */
+	__u8 pad[5];
 	__u32 src_addr[4];
 	__u32 src_mask[4];
 	__u32 dst_addr[4];

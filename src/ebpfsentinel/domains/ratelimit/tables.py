@@ -100,6 +100,7 @@ def _put_rule(row: Any, limit: Limit, boot_offset_ns: int) -> None:
     interval = round(_GCRA_SECOND / rule.rate)
     row["interval"], row["tolerance"] = interval, interval * (limit.burst - 1)
     row["rate"], row["burst"] = rule.rate, limit.burst
+    row["exact"] = limit.burst < rule.rate
     row["algorithm"], row["action"] = _ALGORITHMS[rule.algorithm], _ACTIONS[rule.action]
     own = limit.has_own_bucket
     row["key"] = RlKey.RL_KEY_RULE if own else _KEYS[rule.scope]
