@@ -17,8 +17,9 @@ DOMAIN = Domain(
     programs=(
         Program("xdp_ratelimit", order=20),
         Program("tc_ratelimit", order=20, instead_of="xdp_ratelimit"),
+        Program("xdp_ratelimit_cookie", called_from=("rl_calls", 0), optional=True),
     ),
-    polled=("rl_count", "rl_table_count"),
+    polled=("rl_count", "rl_table_count", "rl_cookies"),
     routes="ebpfsentinel.domains.ratelimit.api:routes",
     commands="ebpfsentinel.domains.ratelimit.cli:commands",
     collections=(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_ALERTS = 500
 """Alerts that one batch may make; a flood of forged sources is counted, not listed."""
+COOKIE = 10
+"""``RL_ACTION_COOKIE`` of ``ratelimit.h``."""
 TABLE_RULE = "bucket-table"
 """The rule id of alerts about the table of buckets."""
 
@@ -68,9 +70,10 @@ def eviction_alert(evicted: int, now_ns: int) -> Alert:
 
 
 def verdict(action: int, would: bool) -> str:
-    """``drop``, ``would_drop`` (alert mode), ``spared`` (the never-block floor) or ``log``."""
+    """``drop`` or ``syn_cookie``, ``would_`` these (alert mode), ``spared`` (floor) or ``log``."""
     if action == PacketAction.ACTION_LOG:
         return "log"
     if action == PacketAction.ACTION_SPARED:
         return "spared"
-    return "would_drop" if would else "drop"
+    name = "syn_cookie" if action == COOKIE else "drop"
+    return f"would_{name}" if would else name

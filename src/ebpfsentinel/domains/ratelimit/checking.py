@@ -38,6 +38,7 @@ PROTOCOLS = {
     LimitProtocol.ICMPV6: 58,
 }
 _WITH_PORTS = (LimitProtocol.ANY, LimitProtocol.TCP, LimitProtocol.UDP)
+_SYNS = (LimitProtocol.ANY, LimitProtocol.TCP)
 _BY_SOURCE = (LimitScope.PER_IP, LimitScope.PER_PREFIX)
 _MATCH = ("src_ip", "dst_ip", "dst_port", "vlan_id")
 
@@ -99,7 +100,9 @@ class Limit:
     @property
     def asks(self) -> tuple[object, ...]:
         """All that decides whether it applies to a packet, its time aside."""
-        return (self.src, self.dst, self.ports, self.slots, self.rule.protocol, self.rule.vlan_id)
+        rule = self.rule
+        syn = rule.algorithm is Algorithm.SYN_COOKIE
+        return (self.src, self.dst, self.ports, self.slots, rule.protocol, rule.vlan_id, syn)
 
 
 class Checker:
@@ -222,6 +225,10 @@ def _check_scope(rule: RateLimitRule, place: str) -> None:
 
 
 def _check_algorithm(rule: RateLimitRule, place: str) -> None:
+    if rule.algorithm is Algorithm.SYN_COOKIE and rule.protocol not in _SYNS:
+        raise SettingsError(
+            f"{place}.protocol", "syn_cookie is for TCP", "Write tcp, or leave it out."
+        )
     if rule.algorithm is Algorithm.SLIDING_WINDOW and rule.rate > MAX_SLIDING_RATE:
         raise SettingsError(
             f"{place}.rate",

@@ -14,7 +14,7 @@ from ebpfsentinel.domains.ratelimit.alerting import (
     rest_alert,
 )
 from ebpfsentinel.domains.ratelimit.checking import Checker
-from ebpfsentinel.domains.ratelimit.events import RL_TABLE_COUNT
+from ebpfsentinel.domains.ratelimit.events import RL_COOKIES, RL_TABLE_COUNT
 from ebpfsentinel.domains.ratelimit.ledger import Offenders, Told
 from ebpfsentinel.domains.ratelimit.settings import (
     MAX_RULES,
@@ -74,6 +74,7 @@ class RateLimitEngine:
         self.offenders = Offenders()
         self._table = np.zeros(1, RL_TABLE_COUNT)
         self._table_known = False
+        self._cookies = np.zeros(1, RL_COOKIES)
         self._crowded_ns = -_CALM_NS
         self._unlisted = 0
 
@@ -137,6 +138,9 @@ class RateLimitEngine:
         """Events to alerts, one for each bucket; counters are kept for views."""
         if source == "rl_count":
             self.told.take(rows, now_ns)
+            return Outcome()
+        if source == "rl_cookies":
+            self._cookies = rows.copy()
             return Outcome()
         if source == "rl_table_count":
             return Outcome(list(self._crowded(rows, now_ns)))
@@ -232,6 +236,7 @@ class RateLimitEngine:
             "buckets_claimed": int(table["claimed"]),
             "evictions": int(table["evicted"]),
             "not_charged": int(table["crowded"]),
+            "syn_cookies": int(self._cookies["sent"][0]),
         }
 
     def metrics(self) -> Sequence[Metric]:
@@ -245,6 +250,12 @@ class RateLimitEngine:
             for result in ("passed", "over", "dropped"):
                 labels = {"rule_id": name, "result": result}
                 yield Metric("ratelimit_packets", "counter", text, labels, float(row[result]))
+        text = (
+            "SYNs over a limit that answers them: sent a cookie, let up (room), or dropped (none)"
+        )
+        for result in self._cookies.dtype.names or ():
+            labels, count = {"result": result}, float(self._cookies[result][0])
+            yield Metric("ratelimit_syncookies", "counter", text, labels, count)
         for name, text, value in (
             ("ratelimit_evictions", "Buckets in use that gave way", self._table["evicted"][0]),
             ("ratelimit_buckets_claimed", "Buckets put in the table", self._table["claimed"][0]),

@@ -97,6 +97,15 @@ PACKET = _record(
     ),
 )
 
+RL_COOKIES = _record(
+    24,
+    (
+        ("sent", "<u8", 0),
+        ("room", "<u8", 8),
+        ("none", "<u8", 16),
+    ),
+)
+
 INTERFACE = _record(
     2,
     (
@@ -172,6 +181,24 @@ RL_SCRATCH = _record(
         ("other", "<u8", 8),
         ("way", "<u4", 16),
         ("source", "<u4", 20),
+    ),
+)
+
+ANSWER = _record(
+    180,
+    (
+        ("words", ("<u4", (44,)), 0),
+        ("bytes", "<u4", 176),
+    ),
+)
+
+SYNCOOKIE = _record(
+    284,
+    (
+        ("ip", ("<u4", (10,)), 0),
+        ("tcp", ("<u4", (15,)), 40),
+        ("tcp_bytes", "<u4", 100),
+        ("answer", ANSWER, 104),
     ),
 )
 

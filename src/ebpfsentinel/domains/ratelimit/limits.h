@@ -12,6 +12,7 @@
 #ifndef EBPFSENTINEL_LIMITS_H
 #define EBPFSENTINEL_LIMITS_H
 
+#include "answering.h"
 #include "buckets.h"
 #include "record.h"
 
@@ -63,6 +64,9 @@ static __always_inline bool asked_for(const struct rl_rule *rule, struct packet 
 	if (ASKS(RL_ASKS_INTERFACE) && !(rule->interfaces >> (packet->interface & 63) & 1))
 		return false;
 	if (ASKS(RL_ASKS_VLAN) && rule->vlan_id != packet->vlan_id)
+		return false;
+	if (ASKS(RL_ASKS_SYN) &&
+	    (packet->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) != TCP_SYN)
 		return false;
 	if (ASKS(RL_ASKS_PROTOCOL) && rule->protocol != packet->protocol)
 		return false;

@@ -18,6 +18,7 @@
  */
 #include "limits.h"
 #include "report.h"
+#include "syncookie.h"
 
 EMIT_TYPE(rl_mode, enum rl_mode);
 EMIT_TYPE(rl_algorithm, enum rl_algorithm);
@@ -37,7 +38,23 @@ struct {
 	__type(value, struct rl_count);
 } rl_count SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rl_cookies);
+} rl_cookies SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} rl_calls SEC(".maps");
+
 RING(rl_events, struct rl_event, 1 << 20);
+
+enum outcome { GOES_ON, DROPPED, ANSWERED };
 
 /* A limit of a packet, and its bucket. */
 struct limit {
@@ -52,7 +69,7 @@ struct walk {
 	struct packet *packet;
 	__u64 now_ns;
 	__u32 refused; /* number of the limit */
-	__u32 dropped;
+	__u32 outcome; /* enum outcome */
 };
 
 static __always_inline __u64 next_state(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
@@ -101,8 +118,8 @@ static __always_inline bool admit(const struct limit *limit, __u64 now_ns)
 	return true;
 }
 
-static __always_inline void report(const struct limit *limit, struct packet *packet,
-				   enum packet_action action, __u64 now_ns)
+static __always_inline void report(const struct limit *limit, struct packet *packet, __u32 action,
+				   __u64 now_ns)
 {
 	struct rl_bucket *bucket = limit->bucket;
 	__u32 stamp = now_ns >> STAMP_SHIFT;
@@ -138,13 +155,14 @@ static __always_inline void count_passed(__u32 number)
 		count->passed++;
 }
 
-/* The packet is over the limit: count and report that; true: it must be dropped. */
-static __always_inline bool is_over(const struct walk *walk, const struct limit *limit)
+/* The packet is over the limit: count and report that. */
+static __always_inline enum outcome go_over(const struct walk *walk, const struct limit *limit)
 {
 	bool drop = limit->rule->action == RL_DROP;
 	bool enforced = drop && walk->limits->mode == RL_MODE_BLOCK;
+	bool cookie = drop && limit->rule->cookies;
+	__u32 action = cookie ? RL_ACTION_COOKIE : drop ? ACTION_DROP : ACTION_LOG;
 	struct packet *packet = walk->packet;
-	enum packet_action action = drop ? ACTION_DROP : ACTION_LOG;
 	__u32 number = limit->number;
 	struct rl_count *count;
 
@@ -152,7 +170,7 @@ static __always_inline bool is_over(const struct walk *walk, const struct limit 
 	if (drop && (packet->dry || !enforced))
 		packet->flags |= PACKET_WOULD;
 	if (packet->dry)
-		return false;
+		return GOES_ON;
 	if (enforced && packet_spared(packet))
 		action = ACTION_SPARED;
 	count = bpf_map_lookup_elem(&rl_count, &number);
@@ -162,7 +180,9 @@ static __always_inline bool is_over(const struct walk *walk, const struct limit 
 	}
 	if (limit->rule->action != RL_PASS)
 		report(limit, packet, action, walk->now_ns);
-	return enforced;
+	if (!enforced)
+		return GOES_ON;
+	return cookie ? ANSWERED : DROPPED;
 }
 
 /* Limit and bucket by number; false: there is no bucket, so that the packet conforms. */
@@ -187,17 +207,17 @@ static __always_inline bool refuses(const struct walk *walk, __u32 number)
 	       !conforms(&limit, walk->now_ns);
 }
 
-/* Charge the packet to the limit; true: it must be dropped. */
-static __always_inline bool charge(const struct walk *walk, __u32 number)
+/* Charge the packet to the limit. */
+static __always_inline enum outcome charge(const struct walk *walk, __u32 number)
 {
 	struct limit limit;
 
 	if (!limit_of(walk, number, true, &limit))
-		return false;
+		return GOES_ON;
 	if (!admit(&limit, walk->now_ns))
-		return is_over(walk, &limit);
+		return go_over(walk, &limit);
 	count_passed(number);
-	return false;
+	return GOES_ON;
 }
 
 static __always_inline __u32 shared_limit(const struct walk *walk, __u32 at)
@@ -223,12 +243,12 @@ static long charge_shared(__u32 at, void *context)
 	__u32 number = shared_limit(walk, at);
 
 	if (number)
-		walk->dropped = charge(walk, number);
-	return walk->dropped != 0;
+		walk->outcome = charge(walk, number);
+	return walk->outcome != GOES_ON;
 }
 
-/* Ask all limits and charge none; true: one refuses, and the packet must be dropped. */
-static __always_inline bool refused(struct walk *walk, __u32 source, bool *drop)
+/* Ask all limits and charge none; true: one refuses. */
+static __always_inline bool refused(struct walk *walk, __u32 source)
 {
 	struct limit limit;
 
@@ -239,48 +259,78 @@ static __always_inline bool refused(struct walk *walk, __u32 source, bool *drop)
 	if (!walk->refused)
 		return false;
 	if (limit_of(walk, walk->refused, false, &limit))
-		*drop = is_over(walk, &limit);
+		walk->outcome = go_over(walk, &limit);
 	return true;
 }
 
-/* Judge the packet; true: it must be dropped. What is not IP has no limit. */
-static __always_inline bool judge(struct packet *packet)
+/* Judge the packet. What is not IP has no limit. */
+static __always_inline enum outcome judge(struct packet *packet)
 {
 	struct walk walk = {.packet = packet};
-	bool drop = false;
 	__u32 source;
 
 	if (!packet->family)
-		return false;
+		return GOES_ON;
 	walk.limits = limits_in_force();
 	if (!walk.limits) {
 		count_failure(FAILURE_TABLES);
-		return false;
+		return GOES_ON;
 	}
 	walk.now_ns = bpf_ktime_get_coarse_ns();
 	source = source_limit(walk.limits, packet);
-	if ((walk.limits->shared_count || packet->dry) && refused(&walk, source, &drop))
-		return drop;
+	if ((walk.limits->shared_count || packet->dry) && refused(&walk, source))
+		return walk.outcome;
 	if (packet->dry)
-		return false;
-	if (source && charge(&walk, source))
-		return true;
-	if (walk.limits->shared_count)
+		return GOES_ON;
+	if (source)
+		walk.outcome = charge(&walk, source);
+	if (walk.outcome == GOES_ON && walk.limits->shared_count)
 		bpf_loop(walk.limits->shared_count, charge_shared, &walk, 0);
-	return walk.dropped;
+	return walk.outcome;
 }
 
 SEC("xdp")
 int xdp_ratelimit(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);
+	enum outcome outcome;
 
 	if (!packet)
 		return XDP_PASS;
-	return judge(packet) ? xdp_drop(ctx, packet) : xdp_next(ctx, packet);
+	outcome = judge(packet);
+	if (outcome == GOES_ON)
+		return xdp_next(ctx, packet);
+	if (outcome == ANSWERED && !packet_spared(packet))
+		bpf_tail_call(ctx, &rl_calls, 0);
+	return xdp_drop(ctx, packet);
 }
 
-/* The stand-in where an interface takes no XDP program. */
+/* Answers a SYN that is over its limit; where the kernel gives no cookie for it yet, it goes up. */
+SEC("xdp")
+int xdp_ratelimit_cookie(struct xdp_md *ctx)
+{
+	struct packet *packet = packet_of(&xdp_packet);
+	__u32 zero = 0;
+	struct rl_cookies *count = bpf_map_lookup_elem(&rl_cookies, &zero);
+	enum cookie made;
+
+	if (!packet || !count)
+		return XDP_PASS;
+	made = answer_with_cookie(ctx, packet);
+	if (made == COOKIE_MADE) {
+		count->sent++;
+		packet_count(packet, true);
+		return XDP_TX;
+	}
+	if (made == COOKIE_ROOM) {
+		count->room++;
+		return xdp_next(ctx, packet);
+	}
+	count->none++;
+	return xdp_drop(ctx, packet);
+}
+
+/* The stand-in where an interface takes no XDP program. There are no cookies: SYNs are dropped. */
 SEC("tc")
 int tc_ratelimit(struct __sk_buff *ctx)
 {
@@ -288,7 +338,9 @@ int tc_ratelimit(struct __sk_buff *ctx)
 
 	if (!packet)
 		return TC_NEXT;
-	return !packet->by_xdp && judge(packet) ? tc_drop(ctx, packet) : tc_next(ctx, packet);
+	if (!packet->by_xdp && judge(packet) != GOES_ON)
+		return tc_drop(ctx, packet);
+	return tc_next(ctx, packet);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

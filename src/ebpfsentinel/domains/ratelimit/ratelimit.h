@@ -19,6 +19,9 @@
 
 #define RL_EVENT_TYPE 4 /* of packet_event */
 
+/* Of packet_event: a SYN over the limit was answered by a cookie, as in the reference's events. */
+#define RL_ACTION_COOKIE 10
+
 enum rl_mode { RL_MODE_ALERT, RL_MODE_BLOCK };
 
 enum rl_algorithm {
@@ -45,6 +48,7 @@ enum rl_key {
 #define RL_ASKS_VLAN 16
 #define RL_ASKS_INTERFACE 32
 #define RL_ASKS_TIME 64
+#define RL_ASKS_SYN 128
 
 /*
  * A limit. Of GCRA, interval is the time per packet and tolerance the interval times (burst - 1),
@@ -146,6 +150,13 @@ struct rl_count {
 	__u64 passed;
 	__u64 over;
 	__u64 dropped;
+};
+
+/* What became of SYNs over a limit that answers them, per CPU. */
+struct rl_cookies {
+	__u64 sent;
+	__u64 room; /* went up: the listener's queue has room, and the kernel gives no cookie */
+	__u64 none; /* dropped: nobody listens, or the packet is cut short */
 };
 
 /* What happened in rl_table, per CPU. */

@@ -25,6 +25,7 @@ class Algorithm(Spelling):
     LEAKY_BUCKET = "leaky_bucket"
     FIXED_WINDOW = "fixed_window"
     SLIDING_WINDOW = "sliding_window"
+    SYN_COOKIE = "syn_cookie"
 
 
 class LimitAction(Spelling):
@@ -92,7 +93,9 @@ class RateLimitRule(Section):
     ] = LimitScope.PER_IP
     algorithm: Annotated[
         Algorithm,
-        msgspec.Meta(description="token_bucket, leaky_bucket, fixed_window or sliding_window."),
+        msgspec.Meta(
+            description="token_bucket, leaky_bucket, fixed_window, sliding_window or syn_cookie."
+        ),
     ] = Algorithm.TOKEN_BUCKET
     action: Annotated[
         LimitAction,
@@ -189,7 +192,9 @@ class RateLimitSettings(Section):
     ] = 2000
     default_algorithm: Annotated[
         Algorithm,
-        msgspec.Meta(description="token_bucket, leaky_bucket, fixed_window or sliding_window."),
+        msgspec.Meta(
+            description="token_bucket, leaky_bucket, fixed_window, sliding_window or syn_cookie."
+        ),
     ] = Algorithm.TOKEN_BUCKET
     rules: Annotated[
         list[RateLimitRule],

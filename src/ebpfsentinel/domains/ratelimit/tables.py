@@ -34,6 +34,7 @@ _GCRA_SECOND = 1_000_000_000 << 8
 _ALGORITHMS = {
     Algorithm.TOKEN_BUCKET: RlAlgorithm.RL_GCRA,
     Algorithm.LEAKY_BUCKET: RlAlgorithm.RL_GCRA,
+    Algorithm.SYN_COOKIE: RlAlgorithm.RL_GCRA,
     Algorithm.FIXED_WINDOW: RlAlgorithm.RL_FIXED_WINDOW,
     Algorithm.SLIDING_WINDOW: RlAlgorithm.RL_SLIDING_WINDOW,
 }
@@ -47,7 +48,9 @@ _KEYS = {
     LimitScope.PER_PREFIX: RlKey.RL_KEY_SOURCE,
     LimitScope.PER_DESTINATION: RlKey.RL_KEY_DESTINATION,
 }
-_SOURCE, _DESTINATION, _PROTOCOL, _PORT, _VLAN, _INTERFACE, _TIME = (1 << bit for bit in range(7))
+_SOURCE, _DESTINATION, _PROTOCOL, _PORT, _VLAN, _INTERFACE, _TIME, _SYN = (
+    1 << bit for bit in range(8)
+)
 _WORD = 0xFFFFFFFF
 Chain = list[int]
 
@@ -107,6 +110,8 @@ def _put_rule(row: Any, limit: Limit, boot_offset_ns: int) -> None:
     row["whole"] = rule.scope is not LimitScope.PER_PREFIX
     asks = _put_network(row, "src", limit.src, _SOURCE * limit.is_shared)
     asks |= _put_network(row, "dst", limit.dst, _DESTINATION)
+    if rule.algorithm is Algorithm.SYN_COOKIE:
+        row["cookies"], asks = 1, asks | _SYN
     if limit.src:
         row["src_bits"] = limit.src.bits
     if rule.protocol is not LimitProtocol.ANY:
