@@ -13,15 +13,12 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import yaml
 
 from ebpfsentinel.model.settings import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MAX_BYTES = 10 << 20
 MAX_DEPTH = 64
@@ -88,7 +85,12 @@ def _check_values(tree: Any, place: str) -> None:
     """Refuse what no later station could write again: depth, lone surrogates, dates."""
     level: list[Any] = [tree]
     for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _inner(outer)]
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
         if not level:
             break
     else:
@@ -99,12 +101,6 @@ def _check_values(tree: Any, place: str) -> None:
         raise SettingsError(place, "holds half of a surrogate pair (\\ud800-\\udfff)") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(place, str(error)) from None
-
-
-def _inner(outer: Any) -> Sequence[Any]:
-    if isinstance(outer, dict):
-        return list(outer.values())
-    return outer if isinstance(outer, list) else ()
 
 
 def _toml(text: str, place: str) -> Any:

@@ -97,12 +97,15 @@ class RankedRule:
         order = self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
         record = record_of(order, self.cpu, self.asks)
         object.__setattr__(self, "record", record)
-        packed = (
-            _packed(name, low, high, wide=self.wide and name in _ADDRESSES)
+        wide = _ADDRESSES if self.wide else ()
+        spans = [
+            _packed_wide(name, low, high)
+            if name in wide
+            else _PACKED.pack(name, high + 1 >> 64, low, 0, high + 1 & _TOP, 0)
             for name, ranges in self.asks.items()
             for low, high in ranges
-        )
-        object.__setattr__(self, "spans", b"".join(packed))
+        ]
+        object.__setattr__(self, "spans", b"".join(spans))
 
     def alone(self, number: int) -> tuple[bytes, bytes] | None:
         """The rule as a ``struct fw_rule`` of this number, and its rest; None: bitmaps say more."""
@@ -113,15 +116,12 @@ class RankedRule:
         return record["rule"].tobytes(), record["rest"].tobytes()
 
 
-def _packed(name: int, low: int, high: int, *, wide: bool) -> bytes:
-    """A ``_SPAN``; what is not wide is all in the upper half."""
+def _packed_wide(name: int, low: int, high: int) -> bytes:
+    """A ``_SPAN`` of 128 bits; what has no more than 64 is all in the upper half."""
     behind = high + 1
-    if wide:
-        is_open = behind >> 128
-        return _PACKED.pack(
-            name, is_open, low >> 64, low & _TOP, behind >> 64 & _TOP, behind & _TOP
-        )
-    return _PACKED.pack(name, behind >> 64, low, 0, behind & _TOP, 0)
+    return _PACKED.pack(
+        name, behind >> 128, low >> 64, low & _TOP, behind >> 64 & _TOP, behind & _TOP
+    )
 
 
 class _Pool:

@@ -15,10 +15,11 @@ from ebpfsentinel.domains.firewall.events import (
 )
 from ebpfsentinel.domains.firewall.generation import NUMBERS, RuleSet, more, whole
 from ebpfsentinel.domains.firewall.mirrors import absent, check_present, links_of
-from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker, ports_text
+from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker
 from ebpfsentinel.domains.firewall.samples import Samples
 from ebpfsentinel.domains.firewall.settings import FirewallRuleView, FirewallSettings
 from ebpfsentinel.domains.firewall.sources import added, sources
+from ebpfsentinel.domains.firewall.texts import ports_text
 from ebpfsentinel.domains.firewall.usage import Usage
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 

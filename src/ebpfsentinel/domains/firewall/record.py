@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ebpfsentinel.domains.firewall.events import FW_REST, FW_RULE, FwField
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ebpfsentinel.domains.firewall.groups import Ranges
 
@@ -55,82 +55,86 @@ def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
     return (values[0] & ~free, full & ~free) if count == 1 << free.bit_count() else None
 
 
-class _Record:
-    """The fields of a ``struct fw_rule`` while conditions are put into them."""
-
-    __slots__ = ("address", "asks", "expires_s", "mac", "mask", "ports", "protocol", "traits")
-
-    def __init__(self) -> None:
-        self.asks = self.protocol = self.traits = self.mask = self.expires_s = 0
-        self.ports = [0, 0xFFFF, 0, 0xFFFF]
-        self.address = [0] * 8
-        self.mac = [0, 0]
-
-
 def record_of(order: int, cpu: int, asks: Mapping[int, Ranges]) -> bytes:
     """A ``struct fw_rule`` but for its number, and its ``struct fw_rest``.
 
     It has ``FW_ASKS_MORE`` where that cannot say it all.
     """
-    record = _Record()
+    put = _NOTHING_ASKED.copy()
+    put[_CPU], put[_ORDER] = cpu, order
     for name, ranges in asks.items():
-        if not _put(record, name, ranges):
-            record.asks |= MORE
-    return _PACKED.pack(
-        cpu,
-        order,
-        record.asks,
-        record.protocol,
-        *record.ports,
-        *record.address[:4],
-        record.traits,
-        record.mask,
-        *record.address[4:],
-        *record.mac,
-        record.expires_s,
-    )
+        if not _PUT[name](put, name, ranges):
+            put[_ASKS] |= MORE
+    return _PACKED.pack(*put)
 
 
-def _put(record: _Record, name: int, ranges: Ranges) -> bool:
-    """One condition; False: the record cannot hold it."""
+_NOTHING_ASKED = [0, 0, 0, 0, 0, 0xFFFF, 0, 0xFFFF, *[0] * 13]
+_CPU, _ORDER, _ASKS, _PROTOCOL, _SRC_PORT = range(5)
+_LOW, _TRAIT, _MASK, _HIGH, _MAC, _EXPIRES = 8, 12, 13, 14, 18, 20
+"""Where what stands among the values of ``_PACKED``; of pairs, the source's comes first."""
+
+
+def _put_ports(put: list[int], name: int, ranges: Ranges) -> bool:
     low, high = ranges[0]
-    if name in _PORTS:
-        at = _PORTS[name]
-        record.asks |= PORTS
-        record.ports[at : at + 2] = low, high - low
-        return len(ranges) == 1
-    if name in _MACS:
-        end, bit = _MACS[name]
-        record.asks |= bit
-        record.mac[end] = low
-        return True
-    if name == FwField.FW_TIME:
-        record.asks |= TIME
-        record.expires_s = high + 1
-        return len(ranges) == 1 and not low
-    if name in _ADDRESSES:
-        return _put_address(record, _ADDRESSES[name], ranges)
-    return _put_trait(record, name, ranges)
+    put[_ASKS] |= PORTS
+    at = _SRC_PORT + _PORTS[name]
+    put[at : at + 2] = low, high - low
+    return len(ranges) == 1
 
 
-def _put_address(record: _Record, end: int, ranges: Ranges) -> bool:
-    """Lower half, its mask, upper half, its mask: a pair of each."""
+def _put_mac(put: list[int], name: int, ranges: Ranges) -> bool:
+    end, bit = _MACS[name]
+    put[_ASKS] |= bit
+    put[_MAC + end] = ranges[0][0]
+    return True
+
+
+def _put_time(put: list[int], _name: int, ranges: Ranges) -> bool:
+    low, high = ranges[0]
+    put[_ASKS] |= TIME
+    put[_EXPIRES] = high + 1
+    return len(ranges) == 1 and not low
+
+
+def _put_address(put: list[int], name: int, ranges: Ranges) -> bool:
+    """Values, then masks; of the lower half, then of the upper one."""
     found = ternary(ranges, 128)
-    if found:
-        value, mask = found
-        record.address[end::2] = value & _HALF, mask & _HALF, value >> 64, mask >> 64
-    return bool(found)
+    if found is None:
+        return False
+    value, mask = found
+    end = _ADDRESSES[name]
+    put[_LOW + end], put[_LOW + 2 + end] = value & _HALF, mask & _HALF
+    put[_HIGH + end], put[_HIGH + 2 + end] = value >> 64, mask >> 64
+    return True
 
 
-def _put_trait(record: _Record, name: int, ranges: Ranges) -> bool:
+def _put_protocol(put: list[int], name: int, ranges: Ranges) -> bool:
+    put[_ASKS] |= PROTOCOL
+    put[_PROTOCOL] = ranges[0][0]
+    return _put_bits(put, name, ranges)
+
+
+def _put_trait(put: list[int], name: int, ranges: Ranges) -> bool:
+    put[_ASKS] |= TRAITS
+    return _put_bits(put, name, ranges)
+
+
+def _put_bits(put: list[int], name: int, ranges: Ranges) -> bool:
     at, bits = _TRAITS[name]
-    if name == FwField.FW_PROTOCOL:
-        record.asks |= PROTOCOL
-        record.protocol = ranges[0][0]
-    else:
-        record.asks |= TRAITS
     found = ternary(ranges, bits)
-    if found:
-        record.traits |= found[0] << at
-        record.mask |= found[1] << at
-    return bool(found)
+    if found is None:
+        return False
+    put[_TRAIT] |= found[0] << at
+    put[_MASK] |= found[1] << at
+    return True
+
+
+_PUT: dict[int, Callable[[list[int], int, Ranges], bool]] = {
+    **dict.fromkeys(_PORTS, _put_ports),
+    **dict.fromkeys(_MACS, _put_mac),
+    **dict.fromkeys(_ADDRESSES, _put_address),
+    **dict.fromkeys(_TRAITS, _put_trait),
+    FwField.FW_PROTOCOL: _put_protocol,
+    FwField.FW_TIME: _put_time,
+}
+"""What puts a condition among the values, by its field; it says False where they cannot hold it."""
