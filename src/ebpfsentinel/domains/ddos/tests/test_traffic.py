@@ -11,7 +11,7 @@ import time
 import pytest
 
 from ebpfsentinel.domains.ddos.tests.defended import echo, tcp, udp
-from ebpfsentinel.domains.ddos.tests.flood import Flood
+from tests.flood import Flood
 from tests.lab import GUARDED, GUARDED6, SENDER, SENDER6, Lab
 
 FORGED = {4: "198.18.0.0", 6: "2001:db8:5::a000:0"}
