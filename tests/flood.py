@@ -38,10 +38,15 @@ class Flood:
         self.sent = 0
         with lab.inside(lab.sender):
             self._ifindex = socket.if_nametoindex("send0")
-            take = self._object.programs["take"].fd
-            self._link = check(
-                lib().bpf_link_create(take, self._ifindex, _ATTACH_XDP, ffi.NULL), "attaching"
-            )
+        self._links: list[int] = []
+        self.take(lab.sender, "send0")
+
+    def take(self, namespace: str, device: str) -> None:
+        """Let the end of a veth take what its peer sends by XDP: it does so with a program only."""
+        with self._lab.inside(namespace):
+            program, ifindex = self._object.programs["take"].fd, socket.if_nametoindex(device)
+            made = lib().bpf_link_create(program, ifindex, _ATTACH_XDP, ffi.NULL)
+        self._links.append(check(made, f"attaching to {device}"))
 
     def aim(self, frame: bytes, base: str, sources: int) -> None:
         """Send this frame from now on, from ``sources`` addresses beginning with ``base``."""
@@ -104,4 +109,5 @@ class Flood:
             thread.join()
 
     def close(self) -> None:
-        os.close(self._link)
+        for link in self._links:
+            os.close(link)

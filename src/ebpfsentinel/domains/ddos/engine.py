@@ -24,7 +24,7 @@ from ebpfsentinel.domains.ddos.settings import (
     Mitigation,
 )
 from ebpfsentinel.domains.ddos.suspects import Parties, number_of, to_block
-from ebpfsentinel.domains.ddos.tables import THROTTLE_NS, head_of, ports_of, throttles
+from ebpfsentinel.domains.ddos.tables import THROTTLE_NS, every_of, head_of, ports_of, throttles
 from ebpfsentinel.model.domain import Outcome, Plan, Surroundings
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ class DdosEngine:
 
     def _stance(self) -> tuple[Any, ...]:
         """What of attacks and blocks the head depends on."""
-        attacks = [(name, watch.status) for name, watch in self._watches.items() if watch.attack]
-        return self._blocks.any(), *attacks
+        attacked = [(name, watch) for name, watch in self._watches.items() if watch.attack]
+        return self._blocks.any(), *((name, w.status, every_of(w)) for name, w in attacked)
 
     def _measures(self, now_ns: int) -> list[Action]:
         """A new head when something has changed, or a throttle must not lapse yet."""
@@ -337,7 +337,8 @@ class DdosEngine:
             "policy_count": len(self._now.policies),
             "rule_count": len(self._now.policies),
             "total_mitigated": self.past.mitigated,
-            "blocked": len(self._blocks.body()),
+            "blocked": len(self._blocks),
+            "refused": {k.value: int(self._counts["refused"][0, k.number]) for k in AttackType},
             "current_pps": current,
             "cookies": {
                 name.removeprefix("cookies_"): int(self._counts[name][0])

@@ -153,7 +153,7 @@ class Detection(Section):
     ] = 500
     confirm_ms: Annotated[
         int, Meta(ge=0, le=60_000, description="Above the threshold so long: an attack.")
-    ] = 300
+    ] = 200
     calm_secs: Annotated[
         int, Meta(ge=1, le=3600, description="Below the threshold so long: mitigated.")
     ] = 30

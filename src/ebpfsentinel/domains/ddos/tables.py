@@ -25,8 +25,8 @@ THROTTLE_NS = 10 * SECOND_NS
 _SUB_NS = 256
 """Of a nanosecond, as ``gcra.h`` has it."""
 _BURST_S = 0.1
-_WATCHED_EVERY = 8
-"""Packets per sampled one while a type is under attack."""
+_SAMPLES_PER_S = 20_000
+"""About so many while a type is under attack: enough to rank sources by, few enough to be cheap."""
 
 
 def limit(pps: float, burst: float | None = None) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def head_of(
         head["sample_every"][0, kind.number] = settings.sample_every
     for watch in watches:
         if watch.attack is not None:
-            _put_measures(head, settings, watch, boot_ns)
+            _put_measures(head, watch, boot_ns)
     head["known_ns"] = settings.known_secs * SECOND_NS
     block = settings.mode is Mode.BLOCK
     head["mode"] = DdosMode.DDOS_MODE_BLOCK if block else DdosMode.DDOS_MODE_ALERT
@@ -83,11 +83,11 @@ def _put(head: Any, field: str, kind: AttackType, value: tuple[int, int]) -> Non
     head[field]["interval"][0, kind.number], head[field]["tolerance"][0, kind.number] = value
 
 
-def _put_measures(head: Any, settings: DdosSettings, watch: Watch, boot_ns: int) -> None:
+def _put_measures(head: Any, watch: Watch, boot_ns: int) -> None:
     """What an attack changes: its packets are looked at more closely, and throttled."""
     policy = watch.policy
     kind = policy.attack_type
-    head["sample_every"][0, kind.number] = min(_WATCHED_EVERY, settings.sample_every)
+    head["sample_every"][0, kind.number] = every_of(watch)
     head["every_ack"] |= kind is AttackType.ACK_FLOOD
     if not throttles(watch):
         return
@@ -97,6 +97,12 @@ def _put_measures(head: Any, settings: DdosSettings, watch: Watch, boot_ns: int)
     if wanted[0] > before:  # of several policies, the strictest
         _put(head, "throttle", kind, wanted)
     head["throttle_until_ns"][0, kind.number] = boot_ns + THROTTLE_NS
+
+
+def every_of(watch: Watch) -> int:
+    """Packets per sampled one of the watch's attack; a power of two, so that it seldom changes."""
+    pps = watch.attack.current_pps if watch.attack else 0
+    return 1 << max(int(pps / _SAMPLES_PER_S).bit_length(), 3)
 
 
 def throttles(watch: Watch) -> bool:
