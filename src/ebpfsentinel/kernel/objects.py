@@ -94,6 +94,7 @@ def load_object(
     by_name = {card.name: card for card in cards}
     off = {card.name for card in cards if card.instead_of and not _is_hook(path, card)}
     refused: dict[str, str] = {}
+    kept = pins is not None and any(pins.iterdir())
     while True:
         handle = _open(path, off, shared or {}, pins, fragments)
         inners = _inners(handle)  # libbpf forgets them when it loads
@@ -105,7 +106,12 @@ def load_object(
         lib().bpf_object__close(handle)
         if pins is not None and not name:
             raise IncompatiblePinsError(reason)
-        _step_down(name, reason, by_name, off, refused)
+        try:
+            _step_down(name, reason, by_name, off, refused)
+        except KernelError as error:
+            if pins is None or not kept:
+                raise
+            raise IncompatiblePinsError(str(error)) from None  # what is behind a map of maps
     loaded = LoadedObject(path.name.removesuffix(".bpf.o"), handle, btf, refused=refused)
     _collect(loaded, by_name, off, inners)
     return loaded

@@ -113,11 +113,10 @@ static __always_inline void put_address(const struct fw_bank *bank, const struct
 		put(bank, scratch, field, addr[0]);
 }
 
-/* The first of `count` listed rules that holds, of which this end's address is known to. */
+/* The first of `count` listed rules that holds. */
 static __always_inline __u64 first_of(const struct fw_bank *bank, const struct packet *packet,
-				      const __u16 *list, __u32 count, bool dst, bool wide)
+				      const __u16 *list, __u32 count, bool wide)
 {
-	const __u32 *other = dst ? packet->src_addr : packet->dst_addr;
 	int pick;
 
 	for (pick = 0; pick < FW_FEW; pick++) {
@@ -127,7 +126,7 @@ static __always_inline __u64 first_of(const struct fw_bank *bank, const struct p
 
 		if (pick >= (int)count)
 			break;
-		if (!address_holds(rule, rest, other, !dst, wide))
+		if (!addresses_hold(rule, rest, packet, wide))
 			continue;
 		if (rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol)
 			continue;
@@ -166,7 +165,7 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 		list = few->rule;
 		count = few->count;
 	}
-	return count == FW_MANY ? UNDECIDED : first_of(bank, packet, list, count, dst, wide);
+	return count == FW_MANY ? UNDECIDED : first_of(bank, packet, list, count, wide);
 }
 
 static __always_inline __u64 among_few(const struct fw_bank *bank, const struct packet *packet)
@@ -304,7 +303,13 @@ static __always_inline void put_macs(void *data, void *end)
 	scratch->keys[FW_SRC_MAC] = mac(macs + 3);
 }
 
-/* Ask the banks of the packet's family in turn; 0: no rule matches. */
+static __always_inline __u64 in_place(const struct fw_head *head, const struct packet *packet,
+				      __u32 place)
+{
+	return fw_classify(packet, 2 * place + (head->current >> place & 1));
+}
+
+/* Ask the banks of the packet's family in turn, mostly there is one; 0: no rule matches. */
 static __always_inline struct fw_found first_match(const struct fw_head *head,
 						   const struct packet *packet)
 {
@@ -313,15 +318,13 @@ static __always_inline struct fw_found first_match(const struct fw_head *head,
 		struct fw_found rule;
 	} found = {};
 	bool wide = packet->family == 6;
-	__u32 banks = head->banks[wide], bank, place, slot;
+	__u32 banks = head->banks[wide], first = wide * FW_BANKS, bank;
 
-	if (!packet->family)
+	if (!packet->family || !banks)
 		return found.rule;
-	for (bank = 0; bank < FW_BANKS && bank < banks && !found.whole; bank++) {
-		place = wide * FW_BANKS + bank;
-		slot = 2 * place + (head->current >> place & 1);
-		found.whole = fw_classify(packet, slot);
-	}
+	found.whole = in_place(head, packet, first);
+	for (bank = 1; bank < FW_BANKS && bank < banks && !found.whole; bank++)
+		found.whole = in_place(head, packet, first + bank);
 	return found.rule;
 }
 

@@ -200,16 +200,39 @@ def _list_few(pool: _Pool, narrow: int, count: int) -> int:
 
 
 def _list_near(pool: _Pool, narrow: int) -> None:
-    """The rules of each bucket in which one interval is all there is, and few of them."""
+    """The rules of each bucket: of all its intervals, where they are few altogether."""
     bank, index = pool.bank, pool.bank["index"][narrow]
     start, buckets = int(index["base"]), int(index["last"])
     first = bank["base"][start : start + buckets]
-    whole = first == bank["base"][start + 1 : start + buckets + 1]
+    more = bank["base"][start + 1 : start + buckets + 1] - first
     few, near = bank["few"][first], bank["near"]
-    listed = whole & (few["count"] <= NEAR)
+    listed = (more == 0) & (few["count"] <= NEAR)
     near["count"] = MANY
     near["count"][:buckets][listed] = few["count"][listed]
     near["rule"][:buckets] = few["rule"][:, :NEAR]
+    mixed = np.flatnonzero((more > 0) & (more <= NEAR))
+    _list_mixed(bank, mixed, first[mixed], more[mixed])
+
+
+def _list_mixed(
+    bank: NDArray[Any], buckets: NDArray[np.int64], first: NDArray[Any], more: NDArray[Any]
+) -> None:
+    """The rules of buckets that have ``more`` intervals behind their ``first``."""
+    at = np.repeat(np.arange(len(buckets)), more + 1)
+    nth = np.arange(len(at)) - np.searchsorted(at, at)
+    few = bank["few"][first[at] + nth]
+    known = few["count"] <= NEAR
+    taken = np.arange(NEAR) < np.where(known, few["count"], 0)[:, None]
+    pairs = np.unique((at[:, None] * BANK_RULES + few["rule"][:, :NEAR])[taken])
+    owner, rule = pairs // BANK_RULES, pairs % BANK_RULES
+    count = np.bincount(owner, minlength=len(buckets))
+    nth = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    fits = np.ones(len(buckets), bool)
+    fits[at[~known]] = False
+    fits &= count <= NEAR
+    kept = fits[owner]
+    bank["near"]["count"][buckets[fits]] = count[fits]
+    bank["near"]["rule"][buckets[owner[kept]], nth[kept]] = rule[kept]
 
 
 def _set_bits(

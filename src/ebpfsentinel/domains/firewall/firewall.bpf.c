@@ -80,12 +80,39 @@ static __always_inline void count_hit(__u32 rule_id, __u32 bytes)
 	count->bytes += bytes;
 }
 
+/*
+ * In a flood that the reader cannot keep up with, a record costs as much as the verdict, and no sooner
+ * is the ring read than it is full again, of one instant. So once it was, for a while one packet in
+ * so many is reported, evenly; the others are counted as backpressure, like all that finds it full.
+ */
+static __always_inline bool is_passed_over(struct packet *packet)
+{
+	if (!packet->behind_until)
+		return false;
+	if (bpf_jiffies64() >= packet->behind_until) {
+		packet->behind_until = 0;
+		return false;
+	}
+	if (packet->until_event) {
+		packet->until_event--;
+		record_pass_over(fw_events);
+		return true;
+	}
+	packet->until_event = FW_BEHIND_EVERY - 1;
+	return false;
+}
+
 static __always_inline void report(struct packet *packet)
 {
-	struct packet_event *event = record_reserve(fw_events, sizeof(*event));
+	struct packet_event *event;
 
-	if (!event)
+	if (is_passed_over(packet))
 		return;
+	event = record_reserve(fw_events, sizeof(*event));
+	if (!event) {
+		packet->behind_until = bpf_jiffies64() + FW_BEHIND_TICKS;
+		return;
+	}
 	put_packet_event(event, packet, FW_EVENT_TYPE);
 	record_submit(event);
 }

@@ -72,7 +72,7 @@ struct fw_few {
 
 #define FW_MANY 0xffff
 
-/* The same of a bucket without a border in it and with at most three rules; else FW_MANY. */
+/* All the rules of a bucket's intervals, best first; FW_MANY where there are more than three. */
 struct fw_near {
 	__u16 rule[3];
 	__u16 count;
@@ -216,6 +216,13 @@ struct fw_count {
 	__u64 packets;
 	__u64 bytes;
 };
+
+/*
+ * So long a reader that was behind is taken to be (a quarter of a second at 250 ticks a second);
+ * meanwhile one packet in so many is reported.
+ */
+#define FW_BEHIND_TICKS 64
+#define FW_BEHIND_EVERY 256
 
 #define FW_HEAD_BYTES 128
 

@@ -65,14 +65,19 @@ static __always_inline bool ports_hold(const struct fw_rule *rule, const struct 
 	       (__u16)(packet->dst_port - rule->dst_port) <= rule->dst_ports;
 }
 
-/* Does the rule hold for the address of this end (0: source)? */
-static __always_inline bool address_holds(const struct fw_rule *rule, const struct fw_rest *rest,
-					  const __u32 *address, int end, bool wide)
+/* Both at once: the one that led to the rule may have done so for a bucket, not for this address. */
+static __always_inline bool addresses_hold(const struct fw_rule *rule, const struct fw_rest *rest,
+					   const struct packet *packet, bool wide)
 {
+	const __u32 *src = packet->src_addr, *dst = packet->dst_addr;
+
 	if (!wide)
-		return !((address[0] ^ rule->low[end]) & rule->low_mask[end]);
-	return !((pair(address) ^ rest->high[end]) & rest->high_mask[end]) &&
-	       !((pair(address + 2) ^ rule->low[end]) & rule->low_mask[end]);
+		return !(((src[0] ^ rule->low[0]) & rule->low_mask[0]) |
+			 ((dst[0] ^ rule->low[1]) & rule->low_mask[1]));
+	return !(((pair(src) ^ rest->high[0]) & rest->high_mask[0]) |
+		 ((pair(dst) ^ rest->high[1]) & rest->high_mask[1])) &&
+	       !(((pair(src + 2) ^ rule->low[0]) & rule->low_mask[0]) |
+		 ((pair(dst + 2) ^ rule->low[1]) & rule->low_mask[1]));
 }
 
 static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
@@ -93,10 +98,7 @@ static __always_inline bool rare_holds(const struct fw_rule *rule, const struct 
 static __always_inline bool holds(const struct fw_rule *rule, const struct fw_rest *rest,
 				  const struct packet *packet)
 {
-	bool wide = packet->family == 6;
-
-	return address_holds(rule, rest, packet->src_addr, 0, wide) &&
-	       address_holds(rule, rest, packet->dst_addr, 1, wide) &&
+	return addresses_hold(rule, rest, packet, packet->family == 6) &&
 	       !(rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol) &&
 	       !(rule->asks & FW_ASKS_PORTS && !ports_hold(rule, packet)) &&
 	       !(rule->asks & FW_ASKS_RARE && !rare_holds(rule, rest, packet));

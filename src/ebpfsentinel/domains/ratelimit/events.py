@@ -58,7 +58,7 @@ RL_EVENT = _record(
 )
 
 PACKET = _record(
-    120,
+    136,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -89,11 +89,13 @@ PACKET = _record(
         ("mirror", "|u1", 74),
         ("pad", "|u1", 75),
         ("until_sample", "<u4", 76),
-        ("spared_slots", "<u4", 80),
-        ("now_ns", "<u8", 88),
-        ("clock_ns", "<u8", 96),
-        ("clock_jiffies", "<u8", 104),
-        ("clock_left", "<u8", 112),
+        ("until_event", "<u4", 80),
+        ("behind_until", "<u8", 88),
+        ("spared_slots", "<u4", 96),
+        ("now_ns", "<u8", 104),
+        ("clock_ns", "<u8", 112),
+        ("clock_jiffies", "<u8", 120),
+        ("clock_left", "<u8", 128),
     ),
 )
 

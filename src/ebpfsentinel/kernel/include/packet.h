@@ -96,7 +96,9 @@ struct packet {
 	__u8 spared; /* a drop was called off, and counted */
 	__u8 mirror; /* enum packet_mirror */
 	__u8 pad;
-	__u32 until_sample;  /* of this CPU: packets more until headers are sampled; never reset */
+	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
+	__u32 until_event; /* while the firewall's reader is behind: packets more until one is told */
+	__u64 behind_until;  /* that is until then, in ticks; 0: it is not. Never reset either */
 	__u32 spared_slots;  /* bit s: what stands at place s of the chain cannot drop it */
 	__u64 now_ns;        /* boot clock; 0 until the first program asks, see packet_now() */
 	__u64 clock_ns;      /* of this CPU, never reset: the last reading of the clock, */

@@ -74,6 +74,20 @@ static __always_inline void *ledger_reserve(void *ring, void *ledger_map, __u64 
 	return record;
 }
 
+/* One more that is not taken because the reader is behind. */
+static __always_inline void ledger_pass_over(void *ledger_map)
+{
+	__u32 zero = 0;
+	struct ledger *ledger = bpf_map_lookup_elem(ledger_map, &zero);
+
+	if (!ledger)
+		return;
+	ledger->seen++;
+	ledger->backpressure++;
+}
+
+#define record_pass_over(ring) ledger_pass_over(&ring##_led)
+
 #define record_reserve(ring, record_bytes)                                                         \
 	ledger_reserve(&ring, &ring##_led, sizeof(*ring.max_entries) / sizeof(int), record_bytes)
 

@@ -17,6 +17,7 @@ from ebpfsentinel.domains.firewall.settings import (
     Policy,
 )
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
+from ebpfsentinel.model.action import MapDelete
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import Mode
 
@@ -99,6 +100,8 @@ class Judge:
         for count in range(1, len(added) + 1):
             self._put(wanted, added[:count], replace(surroundings, anew=False))
         self.kernel.drain("fw_events")
+        scratches = ("xdp_packet", "tc_packet")  # which remember that a reader was behind
+        self.kernel.apply([MapDelete(name, np.zeros(1, np.uint32)) for name in scratches])
 
     def _put(self, wanted, added, surroundings) -> None:
         plan = self.engine.plan(wanted, {"rules": added}, surroundings)

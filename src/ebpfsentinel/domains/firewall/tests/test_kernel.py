@@ -441,3 +441,52 @@ def test_the_owner_stays_in(judge):
 
 def test_no_helper_failed(judge):
     assert set(judge.kernel.failures().values()) == {0}
+
+
+@pytest.fixture
+def one_cpu():
+    """What a program remembers, each CPU remembers for itself."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.usefixtures("one_cpu")
+def test_while_the_reader_is_behind_one_packet_in_many_is_told_and_all_are_counted(loaded, judge):
+    judge.rules(rule("no", protocol="udp"))
+    frame = udp4()
+    before = events_ledger(loaded)
+    loaded.run("xdp_root", frame, repeat=20_000)
+    full = len(loaded.drain("fw_events"))
+    assert 8192 < full < 16_384
+    loaded.run("xdp_root", frame, repeat=25_600)
+    evenly = len(loaded.drain("fw_events"))
+    assert evenly == 100
+    sent, told = 45_600, 0
+    while told < 500:  # one in 256, until all are told again
+        loaded.run("xdp_root", frame, repeat=500)
+        told = len(loaded.drain("fw_events"))
+        sent += 500
+    after = events_ledger(loaded)
+    assert after.seen - before.seen == sent
+    assert after.seen == after.sent + sum(after.lost.values())
+    assert after.sent == after.delivered
+
+
+def events_ledger(kernel):
+    return next(ledger for ledger in kernel.ledgers() if ledger.ring == "fw_events")
+
+
+def test_a_bucket_with_borders_in_it_keeps_its_rules_apart(judge):
+    """Neighbours share what is listed for their bucket, and each is still held against its own."""
+    far = [rule(f"far-{n}", src_ip=f"{n}.0.0.0/8", dst_port=9) for n in range(1, 200)]
+    near = [rule(f"near-{n}", src_ip=f"250.0.0.{n}", priority=20) for n in range(3)]
+    near6 = [rule(f"six-{n}", src_ip=f"2001:db8::{n}", priority=20) for n in range(3)]
+    far6 = [rule(f"six-far-{n}", src_ip=f"{n:x}00::/8", dst_port=9) for n in range(1, 200)]
+    judge.rules(*far, *near, *far6, *near6)
+    for n in range(3):
+        assert judge.by(tcp4(src=f"250.0.0.{n}")) == f"near-{n}"
+        assert judge.by(tcp6(src=f"2001:db8::{n}")) == f"six-{n}"
+    for other in (tcp4(src="250.0.0.3"), tcp4(src="249.255.255.255"), tcp6(src="2001:db8::3")):
+        assert judge.by(other) is None

@@ -18,7 +18,9 @@ from ebpfsentinel.domains.firewall.tests.judge import Judge
 from ebpfsentinel.domains.firewall.tests.network import Network
 from ebpfsentinel.kernel import pins
 from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.libbpf import lib
 from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.kernel.objects import IncompatiblePinsError, load_object
 from ebpfsentinel.model.kernel import OnExit, XdpMode
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
@@ -128,3 +130,17 @@ def test_another_version_takes_over_without_a_packet_unjudged_or_lost(tmp_path, 
         pins.detach_all(root)
         shutil.rmtree(root, ignore_errors=True)
         network.close()
+
+
+def test_tables_of_another_layout_are_not_taken_over(tmp_path):
+    """What is behind a map of maps is no part of its type: only the verifier finds it out."""
+    root = pins.ROOT.with_name(f"layout-{uuid.uuid4().hex[:8]}")
+    pins.prepare(root)
+    try:
+        other = build(tmp_path, ("#define FW_FRESH 128", "#define FW_FRESH 64"))
+        first = load_object(Path(other.object), other.programs, {}, root / "maps")
+        lib().bpf_object__close(first.handle)
+        with pytest.raises(IncompatiblePinsError):
+            load_object(HERE / DOMAIN.object, DOMAIN.programs, {}, root / "maps")
+    finally:
+        pins.detach_all(root)
