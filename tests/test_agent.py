@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebpfsentinel.domains.firewall.settings import MAX_RULES
 from ebpfsentinel.kernel.pins import ROOT
 
 if TYPE_CHECKING:
@@ -98,6 +99,49 @@ def test_runtime_rules_hold_until_deleted_and_survive_a_restart(lab: Any) -> Non
     assert lab.connects(4444)
     history = agent.cli("audit", "history", "no-4444")["entries"]
     assert [entry["action"] for entry in history] == ["rule_removed", "rule_added"]
+
+
+def test_a_rule_added_a_moment_ago_survives_sigkill_with_its_counter(lab: Any) -> None:
+    agent = lab.agent(agent={"on_exit": "keep"}, firewall={"mode": "block"})
+    try:
+        for number in range(3):
+            rule = DENY | {"id": f"added-{number}", "priority": 9 - number}
+            agent.cli("firewall", "add", "--json", json.dumps(rule))
+        assert lab.arrivals(5353) == 0
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        assert lab.arrivals(5353) == 0
+        agent.end()
+        agent.start()
+        assert lab.arrivals(5353) == 0
+        assert agent.rule("added-2")["packets"] == 60
+    finally:
+        agent.end()
+        agent.cli("detach", "--all")
+
+
+def test_one_rule_beyond_the_limit_is_refused_and_the_others_hold(lab: Any) -> None:
+    """W51: the reference answers 201 and leaves it out."""
+    rules = [
+        DENY | {"id": f"r{n}", "src_ip": f"10.1.{n >> 8}.{n & 255}"} for n in range(MAX_RULES - 1)
+    ]
+    lockout = {"anti_lockout": {"enabled": False}}
+    agent = lab.agent(firewall={"mode": "block", "rules": rules} | lockout)
+
+    def post(rule: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        command = ["curl", "-s", "-w", "\n%{http_code}", "--json", json.dumps(rule)]
+        url = "http://127.0.0.1:8080/api/v1/firewall/rules"
+        body, _, status = lab.run(lab.guarded, *command, url).stdout.rpartition("\n")
+        return int(status), json.loads(body)
+
+    assert post(DENY | {"id": "last", "src_ip": "10.77.0.1"})[0] == 201
+    status, told = post(DENY | {"id": "beyond", "src_ip": "10.2.0.1"})
+    assert status == 400
+    assert f"{MAX_RULES + 1} rules for IPv4; {MAX_RULES} is the most" in told["error"]["message"]
+    assert lab.arrivals(5353) == 0
+    assert agent.rule("last")["packets"] == 20
+    assert {rule["id"] for rule in agent.cli("firewall", "list")} >= {"r0", "last"}
+    assert not agent.cli("audit", "history", "beyond")["entries"]
 
 
 def reloaded(agent: Any, mark: str) -> None:

@@ -177,6 +177,38 @@ def test_a_killed_agent_undoes_too(lab: Any) -> None:
         agent.cli("detach", "--all")
 
 
+def test_what_nobody_confirmed_before_a_reboot_is_undone(lab: Any) -> None:
+    """Of a reboot is left what is on disk: the process is gone, and all that was pinned."""
+    settings = {"agent": OPEN | NO_FLOOR | {"on_exit": "keep"}, "firewall": CLOSED}
+    agent = lab.agent(**settings)
+    try:
+        admin = Admin(lab, timeout=1)
+        assert admin.ask("POST", f"{RULES}?confirm=600", DENY_ALL)[0] == 201
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        admin.close()
+        assert agent.cli("detach", "--all")
+        agent.end()
+        agent.start()
+        assert not locked_out(lab)
+        assert "deny-all" not in rules_of(agent)
+        assert agent.cli("changes") == {"changes": []}
+        assert audited(agent, "change_undone") == ["deny-all"]
+        agent.write(**settings | {"firewall": CLOSED | {"default_policy": "drop"}})
+        assert agent.cli("config", "reload", "--confirm", "600")["change_id"]
+        assert locked_out(lab)
+        agent.signal(signal.SIGKILL)
+        agent.wait()
+        assert agent.cli("detach", "--all")
+        agent.end()
+        agent.start()
+        assert not locked_out(lab)
+        assert agent.cli("config", "show")["firewall"]["default_policy"] == "pass"
+    finally:
+        agent.end()
+        agent.cli("detach", "--all")
+
+
 def test_an_unconfirmed_configuration_is_undone_and_stays_so(lab: Any) -> None:
     agent = lab.agent(agent=OPEN | NO_FLOOR, firewall=CLOSED)
     agent.write(agent=OPEN | NO_FLOOR, firewall=CLOSED | {"default_policy": "drop"})

@@ -54,6 +54,8 @@ _SECOND_MS = 1000
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
 _SETTLE_S = 0.5
+_YOUNG = 50_000
+"""So many new objects are not looked through for cycles yet."""
 _MEASURE_S = 0.1
 _AUTO = "auto"
 _NEEDS_RESTART = ("bind_address", "http_port", "metrics_port", "state_dir", "on_exit", "xdp_mode")
@@ -571,8 +573,10 @@ class Agent:
 def _settle() -> None:
     """Take what is here to stay out of the collector's sight: thousands of rules, all of Python.
 
-    It would walk through them in the midst of a change, for tens of milliseconds.
+    It would walk through them in the midst of a change, for tens of milliseconds; and through what
+    a change makes, again and again.
     """
+    gc.set_threshold(_YOUNG)
     gc.unfreeze()
     gc.collect()
     gc.freeze()

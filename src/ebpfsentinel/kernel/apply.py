@@ -54,8 +54,8 @@ class Target(Protocol):
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Put a value behind a slot."""
 
-    def fill(self, slot: int, value: NDArray[Any]) -> None:
-        """Put a value behind a slot that no program uses."""
+    def fill(self, values: Mapping[int, NDArray[Any]]) -> None:
+        """Put values behind slots that no program uses."""
 
     def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
         """Write at offsets of the value behind a slot, in order."""
@@ -114,9 +114,9 @@ def switch(action: Switch, places: Target, head: Target) -> None:
         if before["serial"][0, place] != serial:
             raise _other_than_planned(places, place)
     current = int(before["current"][0])
-    for place, content in action.places.items():
+    for place in action.places:
         current ^= 1 << place
-        places.fill(_slot(place, current), content)
+    places.fill({_slot(place, current): content for place, content in action.places.items()})
     value["current"] = current
     head.swap(0, value)
     used = {*action.places, *action.kept}

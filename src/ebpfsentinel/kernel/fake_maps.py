@@ -17,7 +17,7 @@ from ebpfsentinel.kernel.maps import (
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,9 +115,10 @@ class FakeMap:
         """Refused: only a map of maps has generations."""
         raise KernelError(f"map {self.name} is no map of maps")
 
-    def fill(self, slot: int, value: NDArray[Any]) -> None:
-        """As :meth:`swap`: there are no programs here that might use it."""
-        self.swap(slot, value)
+    def fill(self, values: Mapping[int, NDArray[Any]]) -> None:
+        """As :meth:`swap`: there are no programs here that might use them."""
+        for slot, value in values.items():
+            self.swap(slot, value)
 
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """Refused, as :meth:`swap`."""

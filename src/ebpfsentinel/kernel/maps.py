@@ -15,7 +15,8 @@ from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ _PER_CPU = {PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH}
 _ARRAYS = {ARRAY, PERCPU_ARRAY}
 _MMAPABLE = 1 << 10
 _PAGE = mmap.PAGESIZE
+_WORD = np.dtype("<u4")
 
 
 @cache
@@ -196,22 +198,34 @@ class Map:
 
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Make a new inner map of ``value`` and put it behind ``slot``, by one pointer."""
+        self._link({slot: value})
+
+    def _link(self, values: Mapping[int, NDArray[Any]]) -> None:
+        """New inner maps behind slots; in one batch, since each update waits for all programs."""
+        for value in values.values():
+            self._check_size(value)
+        links: list[int] = []
+        try:
+            for value in values.values():
+                links.append(self._new_inner())
+                self._fill(links[-1], np.ascontiguousarray(value))
+            keys, fds = np.array(list(values), np.uint32), np.array(links, np.uint32)
+            count = ffi.new("uint32_t *", len(keys))
+            if len(keys) == 1 or lib().bpf_map_update_batch(
+                self.fd, pointer(keys), pointer(fds), count, ffi.NULL
+            ):
+                self._write_singly(keys, fds)
+        finally:
+            for fd in links:
+                os.close(fd)
+
+    def _check_size(self, value: NDArray[Any]) -> None:
         if self.inner is None:
             raise KernelError(f"map {self.name} is no map of maps")
         if value.nbytes != self.inner.value_bytes:
             raise KernelError(
                 f"map {self.name} wants {self.inner.value_bytes} bytes, got {value.nbytes}"
             )
-        fd = self._new_inner()
-        try:
-            self._fill(fd, np.ascontiguousarray(value))
-            key, link = np.array([slot], np.uint32), np.array([fd], np.uint32)
-            check(
-                lib().bpf_map_update_elem(self.fd, pointer(key), pointer(link), 0),
-                f"map {self.name}: swapping slot {slot}",
-            )
-        finally:
-            os.close(fd)
 
     def _fill(self, fd: int, content: NDArray[Any]) -> None:
         """Write a new inner map's only value; of one that can be mapped, only what is not zero."""
@@ -237,17 +251,22 @@ class Map:
             target[start : len(content)] = content[start:]
             del target
 
-    def fill(self, slot: int, value: NDArray[Any]) -> None:
-        """Put ``value`` behind a slot that no program uses: in place where there is something."""
+    def fill(self, values: Mapping[int, NDArray[Any]]) -> None:
+        """Put values behind slots that no program uses: in place where there is something."""
+        fresh = {slot: value for slot, value in values.items() if not self._refill(slot, value)}
+        if fresh:
+            self._link(fresh)
+
+    def _refill(self, slot: int, value: NDArray[Any]) -> bool:
         mapped = self.inner is not None and self.inner.flags & _MMAPABLE
-        fd = self._inner_fd(slot) if mapped else None
+        fd = self.inner_fd(slot) if mapped else None
         if fd is None:
-            self.swap(slot, value)
-            return
+            return False
         try:
             self._write_mapped(fd, np.ascontiguousarray(value).view(np.uint8), clean=False)
         finally:
             os.close(fd)
+        return True
 
     def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
         """Write bytes at offsets of the value behind a slot, in order, as programs read it.
@@ -255,7 +274,7 @@ class Map:
         Four bytes that are aligned are one store. Between two writes stands a system call: no CPU
         sees the later one first.
         """
-        if (fd := self._inner_fd(slot)) is None:
+        if (fd := self.inner_fd(slot)) is None:
             raise KernelError(f"map {self.name}: there is nothing behind slot {slot}")
         try:
             for offset, content in writes:
@@ -271,7 +290,7 @@ class Map:
             words[:] = np.frombuffer(content, np.uint32)
             del words
 
-    def _inner_fd(self, slot: int) -> int | None:
+    def inner_fd(self, slot: int) -> int | None:
         """A descriptor of the map behind the slot; None: there is none."""
         identity = self._inner_id(slot)
         if identity is None:
@@ -287,7 +306,7 @@ class Map:
 
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
-        if (fd := self._inner_fd(slot)) is None:
+        if (fd := self.inner_fd(slot)) is None:
             return None
         try:
             zero, found = np.zeros(1, np.uint32), np.zeros(1, value)
@@ -326,6 +345,34 @@ class Map:
             ),
             f"map {self.name}: making a new generation",
         )
+
+
+def holds_others(pin: Path, inner: Inner) -> bool:
+    """Are there, in the map of maps that is pinned here, others than such?
+
+    libbpf takes such a map over all the same, and the verifier then refuses our programs.
+    """
+    if (outer := lib().bpf_obj_get(str(pin).encode())) < 0:
+        return False
+    try:
+        slots = Map(pin.name, outer, ARRAY_OF_MAPS, _WORD, _WORD, _facts(outer)[4])
+        for slot in range(slots.max_entries):
+            fd = slots.inner_fd(slot)
+            if fd is not None:
+                found = _facts(fd)
+                os.close(fd)
+                ours = inner.key_bytes, inner.value_bytes, inner.max_entries, inner.flags
+                return found[2:] != ours
+    finally:
+        os.close(outer)
+    return False
+
+
+def _facts(fd: int) -> tuple[int, ...]:
+    """Type, id, bytes of key and value, entries and flags: how ``struct bpf_map_info`` begins."""
+    info, size = np.zeros(6, np.uint32), ffi.new("uint32_t *", 24)
+    check(lib().bpf_obj_get_info_by_fd(fd, pointer(info), size), "reading what a map is")
+    return tuple(info.tolist())
 
 
 def _as_void(keys: NDArray[Any]) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from ebpfsentinel.kernel.maps import (
     HASH_OF_MAPS,
     Inner,
     Map,
+    holds_others,
     possible_cpus,
 )
 from ebpfsentinel.model.kernel import KernelError
@@ -98,6 +99,9 @@ def load_object(
     while True:
         handle = _open(path, off, shared or {}, pins, fragments)
         inners = _inners(handle)  # libbpf forgets them when it loads
+        if pins is not None and any(holds_others(pins / name, inners[name]) for name in inners):
+            lib().bpf_object__close(handle)
+            raise IncompatiblePinsError("maps of maps hold others than ours")
         log().clear()
         result = lib().bpf_object__load(handle)
         if not result:

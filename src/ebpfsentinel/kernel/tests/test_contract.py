@@ -17,10 +17,13 @@ import pytest
 
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.fake import FakeKernel
+from ebpfsentinel.kernel.libbpf import check, lib, sized
 from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.kernel.maps import ARRAY, ARRAY_OF_MAPS, pointer
+from ebpfsentinel.kernel.pins import ROOT, detach_all, prepare
 from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Patch, Swap, Switch
 from ebpfsentinel.model.domain import Domain, Program
-from ebpfsentinel.model.kernel import DRY, Frames, KernelError
+from ebpfsentinel.model.kernel import DRY, Frames, KernelError, OnExit
 
 RECORD = np.dtype(
     {
@@ -42,6 +45,7 @@ HEAD = np.dtype([("current", "<u4"), ("pad", "<u4"), ("serial", "<u8", 2)])
 TRIE_KEY = np.dtype([("prefix_bits", "<u4"), ("address", "u1", 4)])
 RING_BYTES, STRIDE = 4096, 8 + RECORD.itemsize
 XDP_DROP, XDP_PASS = 1, 2
+BPF_F_MMAPABLE = 1 << 10
 FRAME = bytes(12) + b"\x88\xb5" + bytes(46)
 PROGRAMS = (
     Program("contract_xdp", order=10),
@@ -484,6 +488,33 @@ def test_discarded_records_are_in_the_ledger(kernel):
     found = ledger(kernel)
     assert (found.seen, found.lost["discarded"]) == (8, 4)
     assert found.sent == found.delivered == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+def test_kept_maps_of_other_maps_than_ours_are_replaced(card):
+    root = ROOT.with_name(f"contract-{uuid.uuid4().hex[:8]}")
+    prepare(root)
+    options = sized("opts_map", map_flags=BPF_F_MMAPABLE)
+    inner = check(lib().bpf_map_create(ARRAY, b"c_place", 4, 24, 1, options), "making a map")
+    options = sized("opts_map", inner_map_fd=inner)
+    outer = check(lib().bpf_map_create(ARRAY_OF_MAPS, b"c_places", 4, 4, 4, options), "and its")
+    try:
+        keys = np.array([2], np.uint32), np.array([inner], np.uint32)
+        slot, link = (pointer(key) for key in keys)
+        check(lib().bpf_map_update_elem(outer, slot, link, 0), "linking")
+        check(lib().bpf_obj_pin(outer, str(root / "maps" / "c_places").encode()), "pinning")
+        kernel = LinuxKernel(OnExit.KEEP, pin_root=root)
+        kernel.load([card])
+        kernel.attach([])
+        try:
+            kernel.apply([places((1, 1), {}, p0=len(FRAME) - 1)])
+            assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
+        finally:
+            kernel.detach()
+    finally:
+        os.close(inner)
+        os.close(outer)
+        detach_all(root)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
