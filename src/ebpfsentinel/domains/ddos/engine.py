@@ -13,6 +13,7 @@ from ebpfsentinel.domains.ddos.attacks import Status, Watch
 from ebpfsentinel.domains.ddos.baseline import Normal
 from ebpfsentinel.domains.ddos.blocks import Blocks
 from ebpfsentinel.domains.ddos.events import DDOS_COUNT, DdosEvents
+from ebpfsentinel.domains.ddos.lookout import Lookout
 from ebpfsentinel.domains.ddos.policies import checked
 from ebpfsentinel.domains.ddos.rates import SECOND_NS, Rates
 from ebpfsentinel.domains.ddos.samples import samples_of
@@ -22,8 +23,9 @@ from ebpfsentinel.domains.ddos.settings import (
     DdosPolicyView,
     DdosSettings,
     Mitigation,
+    Per,
 )
-from ebpfsentinel.domains.ddos.suspects import Parties, number_of, to_block
+from ebpfsentinel.domains.ddos.suspects import number_of, to_block
 from ebpfsentinel.domains.ddos.tables import THROTTLE_NS, every_of, head_of, ports_of, throttles
 from ebpfsentinel.model.domain import Outcome, Plan, Surroundings
 
@@ -35,14 +37,12 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.domains.ddos.attacks import Attack
     from ebpfsentinel.domains.ddos.policies import Policy
+    from ebpfsentinel.domains.ddos.settings import DdosPolicy
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Metric, Tools
 
 _HISTORY = 100
-_LOOK_NS = {Status.DETECTING: 100_000_000}
-_LOOK_AGAIN_NS = 400_000_000
-"""Between two looks at who sends: as often as can be before the first alert, then now and then."""
 _MEMO_NS = 60 * SECOND_NS
 _TYPES = len(AttackType)
 
@@ -60,7 +60,6 @@ class InForce:
 class Looking:
     """When was looked at what, wall time."""
 
-    sources_ns: int = 0
     blocks_ns: int = 0
     memo_ns: int = 0
     head_ns: int = 0
@@ -86,7 +85,7 @@ class DdosEngine:
         self._rates = Rates(_TYPES)
         self._normal = Normal()
         self._blocks = Blocks()
-        self._sources, self._targets = Parties(), Parties()
+        self._lookout = Lookout()
         self._looking = Looking()
         self._stance_in_force: tuple[Any, ...] = ()
         self.past = Past()
@@ -119,7 +118,7 @@ class DdosEngine:
         state = InForce(settings, tuple(policies), around.boot_offset_ns)
         boot_ns = around.now_ns - around.boot_offset_ns
         watches = self._watched(state)
-        head = head_of(settings, watches.values(), boot_ns, blocking=True)
+        head = head_of(settings, list(watches.values()), boot_ns, blocking=True)
         return Plan(state, (ports_of(settings), head))
 
     def _watched(self, state: InForce) -> dict[str, Watch]:
@@ -145,7 +144,7 @@ class DdosEngine:
         elif source == "ddos_sources":
             return self._look_at_sources(rows, now_ns)
         elif source == "ddos_targets":
-            self._look_at_targets(rows, now_ns)
+            self._lookout.see_targets(rows, self._all(), now_ns)
         elif source == "ddos_known":
             return self._block(rows, now_ns)
         elif source == "ddos_blocked":
@@ -180,7 +179,7 @@ class DdosEngine:
         alerts = []
         for watch in self._watches.values():
             kind = watch.policy.attack_type
-            smooth, pps = self._rates.of(kind.number)
+            smooth, pps = self._rate_of(watch.policy)
             attack, clock = watch.attack, self._now.settings.detection
             came = watch.step(smooth, pps, now_ns, clock, self.past.number + 1)
             if attack and attack.number > self.past.number:
@@ -194,6 +193,14 @@ class DdosEngine:
             if came and came is not Status.DETECTING and attack:
                 alerts.append(attack_alert(attack, self._now.settings.mode, now_ns))
         return alerts
+
+    def _rate_of(self, policy: DdosPolicy) -> tuple[float, float]:
+        """Averaged and last rate of what the policy counts together."""
+        smooth, pps = self._rates.of(policy.attack_type.number)
+        if policy.per is Per.HOST:
+            return smooth, pps
+        most = self._lookout.most_of(policy.attack_type, policy.per)
+        return min(most, smooth), min(most, pps)
 
     def _stance(self) -> tuple[Any, ...]:
         """What of attacks and blocks the head depends on."""
@@ -210,9 +217,7 @@ class DdosEngine:
             return actions
         self._looking.head_ns, self._stance_in_force = now_ns, stance
         boot_ns = now_ns - self._now.boot_offset_ns
-        head = head_of(
-            self._now.settings, self._watches.values(), boot_ns, blocking=self._blocks.any()
-        )
+        head = head_of(self._now.settings, self._all(), boot_ns, blocking=self._blocks.any())
         return [*actions, head]
 
     def _attacked(self) -> set[AttackType]:
@@ -220,41 +225,23 @@ class DdosEngine:
 
     def _wanted(self, now_ns: int) -> tuple[str, ...]:
         """Tables to be read: who sends, while there is an attack; what is blocked, now and then."""
-        wanted: tuple[str, ...] = ()
+        wanted = self._lookout.wanted(self._all(), self._rates, now_ns)
         if now_ns - self._looking.blocks_ns >= SECOND_NS and self._blocks.any():
             self._looking.blocks_ns = now_ns
             wanted += ("ddos_blocked",)
-        if not self._attacked():
-            self._sources.forget()
-            self._targets.forget()
-        elif now_ns - self._looking.sources_ns >= self._look_ns():
-            self._looking.sources_ns = now_ns
-            wanted += ("ddos_targets", "ddos_sources")
         return wanted
 
-    def _look_ns(self) -> int:
-        return min(_LOOK_NS.get(attack.status, _LOOK_AGAIN_NS) for attack in self._attacks())
+    def _all(self) -> list[Watch]:
+        return list(self._watches.values())
 
     def _attacks(self) -> list[Attack]:
         return [watch.attack for watch in self._watches.values() if watch.attack]
 
-    def _look_at_targets(self, rows: NDArray[Any], now_ns: int) -> None:
-        if not self._targets.look(rows, now_ns):
-            return
-        for attack in self._attacks():
-            if seen := self._targets.of(attack.policy.attack_type.number):
-                attack.targets = seen.top()
-
     def _look_at_sources(self, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Whoever is to be blocked must not be known: that is asked next."""
-        if not self._sources.look(rows, now_ns):
-            return Outcome()
-        for attack in self._attacks():
-            if seen := self._sources.of(attack.policy.attack_type.number):
-                attack.sources = seen.top()
-                attack.source_count = max(attack.source_count, len(seen.keys))
-        wanted = ("ddos_known",) if any(map(_blocks_sources, self._watches.values())) else ()
-        return Outcome(wanted=wanted)
+        seen = self._lookout.see_sources(rows, self._all(), now_ns)
+        asks = seen and any(map(_blocks_sources, self._all()))
+        return Outcome(wanted=("ddos_known",) if asks else ())
 
     def _block(self, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Block those that send more than they may, for as long as their policy says."""
@@ -263,10 +250,10 @@ class DdosEngine:
         }
         actions: list[Action] = []
         for watch in filter(_blocks_sources, self._watches.values()):
-            seen = self._sources.of(watch.policy.attack_type.number)
+            seen = self._lookout.sources.of(watch.policy.attack_type.number)
             if seen is None or watch.attack is None:
                 continue
-            found = to_block(seen, _source_pps(watch), known, self._blocks.room())
+            found = to_block(seen, watch.policy, known, self._blocks.room())
             until_ns = now_ns + watch.policy.auto_block_duration_secs * SECOND_NS
             actions += self._blocks.add(
                 found, watch.attack, until_ns, self._now.boot_offset_ns, now_ns
@@ -290,13 +277,14 @@ class DdosEngine:
         return DdosPolicyView(
             id=rule.id,
             attack_type=rule.attack_type.value,
+            per=rule.per.value,
             detection_threshold_pps=rule.detection_threshold_pps,
             mitigation_action=rule.mitigation_action.value,
-            source_threshold_pps=rule.source_threshold_pps or rule.default_source_pps,
+            source_threshold_pps=rule.source_pps,
             auto_block_duration_secs=rule.auto_block_duration_secs,
             enabled=rule.enabled,
             origin=found.origin,
-            current_pps=round(float(self._rates.smooth[rule.attack_type.number]), 1),
+            current_pps=round(self._rate_of(rule)[0], 1),
         )
 
     def attacks(self) -> list[dict[str, Any]]:
@@ -310,7 +298,7 @@ class DdosEngine:
     def parties(self) -> dict[str, list[dict[str, Any]]]:
         """Who sends and who gets most in the attacks that go on, by attack type."""
         kinds = sorted(self._attacked(), key=lambda kind: kind.number)
-        found = {kind.value: self._sources.of(kind.number) for kind in kinds}
+        found = {kind.value: self._lookout.sources.of(kind.number) for kind in kinds}
         return {name: seen.top() for name, seen in found.items() if seen}
 
     def baseline(self) -> dict[str, Any]:
@@ -357,10 +345,6 @@ class DdosEngine:
 
 def _blocks_sources(watch: Watch) -> bool:
     return watch.status is Status.ACTIVE and watch.policy.mitigation_action is Mitigation.BLOCK
-
-
-def _source_pps(watch: Watch) -> float:
-    return float(watch.policy.source_threshold_pps or watch.policy.default_source_pps)
 
 
 def _id_of(number: int) -> str:

@@ -48,6 +48,15 @@ class Mitigation(Spelling):
         return list(Mitigation).index(self)
 
 
+class Per(Spelling):
+    """Whose packets are counted together: all, or those of one source, prefix or target."""
+
+    HOST = "host"
+    SOURCE = "source"
+    PREFIX = "prefix"
+    DESTINATION = "destination"
+
+
 class SynProtection(Section):
     """SYNs beyond a rate are answered with SYN cookies, at XDP."""
 
@@ -118,6 +127,13 @@ class DdosPolicy(Section):
     detection_threshold_pps: Annotated[
         Rate, Meta(description="Packets a second of that type from which there is an attack.")
     ]
+    per: Annotated[
+        Per,
+        Meta(
+            description="host: of all packets together; source, prefix (/24, /64) or destination: "
+            "of the one that has most."
+        ),
+    ] = Per.HOST
     mitigation_action: Annotated[
         Mitigation,
         Meta(
@@ -127,7 +143,10 @@ class DdosPolicy(Section):
     ] = Mitigation.ALERT
     source_threshold_pps: Annotated[
         Rate | None,
-        Meta(description="A source that sends so much is blocked. Default: a tenth of the above."),
+        Meta(
+            description="A source that sends so much is blocked. Default: a tenth of the "
+            "threshold; all of it where that is per source or prefix."
+        ),
     ] = None
     auto_block_duration_secs: Annotated[
         int, Meta(ge=1, le=604_800, description="How long a block holds, unless renewed.")
@@ -139,9 +158,10 @@ class DdosPolicy(Section):
     ] = None
 
     @property
-    def default_source_pps(self) -> int:
-        """What one source may send where the policy does not say."""
-        return max(self.detection_threshold_pps // 10, 1)
+    def source_pps(self) -> int:
+        """From which rate on a source is blocked."""
+        part = 1 if self.per in (Per.SOURCE, Per.PREFIX) else 10
+        return self.source_threshold_pps or max(self.detection_threshold_pps // part, 1)
 
 
 class Detection(Section):
@@ -217,6 +237,7 @@ class DdosPolicyView(Struct, kw_only=True):
 
     id: str
     attack_type: str
+    per: str
     detection_threshold_pps: int
     mitigation_action: str
     source_threshold_pps: int
@@ -229,6 +250,7 @@ class DdosPolicyView(Struct, kw_only=True):
 POLICY_COLUMNS = (
     ("ID", "id"),
     ("TYPE", "attack_type"),
+    ("PER", "per"),
     ("THRESHOLD PPS", "detection_threshold_pps"),
     ("ACTION", "mitigation_action"),
     ("SOURCE PPS", "source_threshold_pps"),

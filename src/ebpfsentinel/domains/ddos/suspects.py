@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.domains.ddos.rates import SECOND_NS
+from ebpfsentinel.domains.ddos.settings import Per
 from ebpfsentinel.model.packets import address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from ebpfsentinel.domains.ddos.settings import DdosPolicy
 
 _TOP = 10
 _PREFIX_SOURCES = 8
@@ -30,6 +33,14 @@ class Seen:
 
     keys: NDArray[Any]
     pps: NDArray[np.float64]
+
+    def most(self) -> float:
+        """Of the one that has most."""
+        return float(self.pps[0]) if len(self.pps) else 0.0
+
+    def most_of_prefix(self) -> float:
+        """Of the /24 or /64 that has most."""
+        return float(_sums(self)[1].max(initial=0.0))
 
     def top(self) -> list[dict[str, Any]]:
         """Those with most, for people."""
@@ -108,12 +119,17 @@ def text_of(prefix: Prefix) -> str:
     return str(made) if bits == _HOST_BITS[family] else f"{made}/{bits}"
 
 
-def to_block(seen: Seen, source_pps: float, known: set[tuple[int, int]], most: int) -> list[Prefix]:
+def to_block(
+    seen: Seen, policy: DdosPolicy, known: set[tuple[int, int]], most: int
+) -> list[Prefix]:
     """Sources and prefixes that send more than they may; none that is known, nor its prefix.
 
-    A prefix is blocked as one when many of its sources together send four times what one may.
+    A prefix is blocked as one when many of its sources together send four times what one may, or
+    what a policy says that is of prefixes.
     """
-    prefixes = list(_prefixes(seen, source_pps * _PREFIX_FACTOR, known))
+    source_pps = policy.source_pps
+    factor = 1 if policy.per is Per.PREFIX else _PREFIX_FACTOR
+    prefixes = list(_prefixes(seen, source_pps * factor, known))
     covered = {(family, number) for family, _, number in prefixes}
     hosts = []
     for key, _ in zip(seen.keys, seen.pps[seen.pps >= source_pps], strict=False):
@@ -130,9 +146,11 @@ def _network(family: int, number: int) -> int:
     return number >> free << free
 
 
-def _prefixes(seen: Seen, least_pps: float, known: set[tuple[int, int]]) -> Iterator[Prefix]:
-    """Vectorised: a flood of forged sources makes tens of thousands of rows."""
-    kept = {(family, _network(family, number)) for family, number in known}
+def _sums(seen: Seen) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.intp]]:
+    """Prefixes (address and family), packets a second and sources of each.
+
+    Vectorised: a flood of forged sources makes tens of thousands of rows.
+    """
     networks = seen.keys["addr"].copy()
     four = seen.keys["family"] == 4
     networks[four, 0] &= 0xFFFFFF00
@@ -140,6 +158,12 @@ def _prefixes(seen: Seen, least_pps: float, known: set[tuple[int, int]]) -> Iter
     joined = np.concatenate([networks, seen.keys["family"][:, None].astype(np.uint32)], axis=1)
     rows, inverse, counts = np.unique(joined, axis=0, return_inverse=True, return_counts=True)
     sums = np.bincount(inverse.reshape(-1), weights=seen.pps, minlength=len(rows))
+    return rows, sums.astype(np.float64), counts
+
+
+def _prefixes(seen: Seen, least_pps: float, known: set[tuple[int, int]]) -> Iterator[Prefix]:
+    kept = {(family, _network(family, number)) for family, number in known}
+    rows, sums, counts = _sums(seen)
     for at in np.flatnonzero((sums >= least_pps) & (counts >= _PREFIX_SOURCES)).tolist():
         family = int(rows[at, 4])
         number = number_of(rows[at, :4], family)

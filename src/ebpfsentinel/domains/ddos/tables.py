@@ -9,12 +9,12 @@ import numpy as np
 from ebpfsentinel.domains.ddos.attacks import Status
 from ebpfsentinel.domains.ddos.events import DDOS_HEAD, DDOS_LIMIT, DdosMode
 from ebpfsentinel.domains.ddos.rates import SECOND_NS
-from ebpfsentinel.domains.ddos.settings import STRAY, AttackType, Mitigation
+from ebpfsentinel.domains.ddos.settings import STRAY, AttackType, Mitigation, Per
 from ebpfsentinel.model.action import MapReplace, Swap
 from ebpfsentinel.model.settings import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from ebpfsentinel.domains.ddos.attacks import Watch
     from ebpfsentinel.domains.ddos.settings import DdosSettings
@@ -36,13 +36,16 @@ def limit(pps: float, burst: float | None = None) -> tuple[int, int]:
 
 
 def head_of(
-    settings: DdosSettings, watches: Iterable[Watch], boot_ns: int, *, blocking: bool
+    settings: DdosSettings, watches: Sequence[Watch], boot_ns: int, *, blocking: bool
 ) -> Swap:
     """All of it, in force from one packet to the next. ``boot_ns`` is now, on the boot clock."""
     head = np.zeros(1, DDOS_HEAD)
     _put_guards(head, settings)
     for kind in (AttackType.VOLUMETRIC, *STRAY):
         head["sample_every"][0, kind.number] = settings.sample_every
+    for watch in watches:
+        if watch.policy.per is not Per.HOST:
+            head["sample_every"][0, watch.policy.attack_type.number] = settings.sample_every
     for watch in watches:
         if watch.attack is not None:
             _put_measures(head, watch, boot_ns)
@@ -106,8 +109,14 @@ def every_of(watch: Watch) -> int:
 
 
 def throttles(watch: Watch) -> bool:
-    """Is the watch's attack one that packets are throttled for, now?"""
-    return watch.status is Status.ACTIVE and watch.policy.mitigation_action is not Mitigation.ALERT
+    """Is the watch's attack one that packets are throttled for, now?
+
+    What one source or prefix sends is no reason to hold up the others.
+    """
+    policy = watch.policy
+    if watch.status is not Status.ACTIVE or policy.per in (Per.SOURCE, Per.PREFIX):
+        return False
+    return policy.mitigation_action is not Mitigation.ALERT
 
 
 def ports_of(settings: DdosSettings) -> Action:

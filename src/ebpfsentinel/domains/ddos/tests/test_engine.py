@@ -75,12 +75,22 @@ class Conversation:
     def head(self):
         return [action for action in self.actions if isinstance(action, Swap)][-1].value
 
-    def sources(self, table, known=()):
-        """What the kernel has of sources: (address, packets) pairs."""
+    def targets(self, table):
+        """What the kernel has of targets: (address, packets) pairs."""
+        self.now_ns += 100 * MS
+        rows = self.rows(table)
+        self.hear(self.engine.feed("ddos_targets", rows, self.now_ns))
+
+    def rows(self, table):
         rows = np.zeros(len(table), [("key", DDOS_PARTY), ("value", DDOS_TRAFFIC)])
         for row, (address, packets) in zip(rows, table, strict=True):
             row["key"]["addr"][0], row["key"]["family"], row["key"]["type"] = address, 4, SYN
             row["value"]["packets"] = packets
+        return rows
+
+    def sources(self, table, known=()):
+        """What the kernel has of sources: (address, packets) pairs."""
+        rows = self.rows(table)
         self.now_ns += 250 * MS
         outcome = self.hear(self.engine.feed("ddos_sources", rows, self.now_ns))
         if "ddos_known" in outcome.wanted:
@@ -260,6 +270,50 @@ def test_a_prefix_with_a_known_source_in_it_is_not_blocked():
     said.sources([(base + at, 0) for at in range(20)])
     said.sources([(base + at, 15) for at in range(20)], known=[base + 99])
     assert said.blocked() == []
+
+
+def test_a_policy_per_source_is_of_the_one_that_sends_most():
+    said = Conversation(policies=[policy(per="source", mitigation_action="block")])
+    said.step(5000, 5)
+    assert "ddos_sources" in said.wanted
+    said.sources([(at, 0) for at in range(50)])
+    said.sources([(at, 25) for at in range(50)])
+    said.step(5000, 5)
+    assert said.status() is None
+    for packets in (400, 800, 1200, 1600):
+        said.sources([(at, 25 + packets * (at == 7)) for at in range(50)])
+        said.step(5000, 1)
+    assert said.status() == "active"
+    assert said.head()["throttle"]["interval"][0, SYN] == 0
+    said.sources([(at, 25 + 2500 * (at == 7)) for at in range(50)])
+    assert said.blocked() == ["0.0.0.7"]
+
+
+def test_a_policy_per_destination_is_of_the_one_that_gets_most():
+    said = Conversation(policies=[policy(per="destination", mitigation_action="throttle")])
+    said.step(5000, 5)
+    for packets in range(0, 1000, 100):
+        said.targets([(1, 50), (2, packets // 10)])
+        said.step(5000, 1)
+    assert said.status() is None
+    for packets in range(1000, 10_000, 1000):
+        said.targets([(1, 50), (2, packets)])
+        said.step(5000, 1)
+    assert said.status() == "active"
+    assert said.head()["throttle"]["interval"][0, SYN]
+    assert said.engine.attacks()[0]["targets"][0]["ip"] == "0.0.0.2"
+
+
+def test_a_policy_per_prefix_blocks_the_prefix():
+    said = Conversation(policies=[policy(per="prefix", mitigation_action="block")])
+    base = 10 << 24
+    said.step(5000, 5)
+    for packets in range(0, 200, 20):
+        said.sources([(base + at, packets) for at in range(20)])
+        said.step(5000, 1)
+    assert said.status() == "active"
+    said.sources([(base + at, 300) for at in range(20)])
+    assert said.blocked() == ["10.0.0.0/24"]
 
 
 def test_a_block_lapses_and_is_taken_out_of_the_map():
