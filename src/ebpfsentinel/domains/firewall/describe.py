@@ -20,11 +20,12 @@ _ACTIONS: dict[int, str] = {
     PacketAction.ACTION_DROP: "deny",
     PacketAction.ACTION_LOG: "log",
     PacketAction.ACTION_REJECT: "reject",
+    PacketAction.ACTION_SPARED: "spared",
 }
 
 
 def verdict(action: int) -> str:
-    """``allow``, ``deny``, ``log`` or ``reject``."""
+    """``allow``, ``deny``, ``log``, ``reject``, or ``spared`` (the never-block floor)."""
     return _ACTIONS.get(action, f"action {action}")
 
 

@@ -140,6 +140,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 {
 	const struct fw_head *head = head_in_force();
 	struct fw_found rule;
+	bool denied;
 
 	if (!head) {
 		count_failure(FAILURE_TABLES);
@@ -170,16 +171,13 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		return false;
 	if (packet->action != ACTION_LOG && (packet->dry || head->mode == FW_MODE_ALERT))
 		packet->flags |= PACKET_WOULD;
+	denied = packet->action != ACTION_LOG && head->mode == FW_MODE_BLOCK;
+	if (denied && packet_spared(packet))
+		packet->action = ACTION_SPARED;
 	if (packet->dry)
 		return false;
-	if (packet->action == ACTION_LOG || head->mode != FW_MODE_BLOCK) {
-		report(packet);
-		return false;
-	}
-	if (packet_spared(packet))
-		packet->action = ACTION_SPARED;
 	report(packet);
-	return true;
+	return denied;
 }
 
 SEC("xdp")

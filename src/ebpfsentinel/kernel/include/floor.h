@@ -139,7 +139,7 @@ static __always_inline void look_up_floor(struct packet *packet, bool tc)
 		packet->spared_slots = tc ? known->lapse_tc : known->lapse_xdp;
 	if ((floor_may_hold_port(known, packet) && floor_holds_port(known, packet)) ||
 	    (floor_may_hold_source(known, packet) && floor_holds_source(packet)) ||
-	    packet->ifindex == known->loopback)
+	    (packet->ifindex == known->loopback && !packet->dry)) /* a question may come in there */
 		packet->spared_slots = -1;
 }
 

@@ -1,5 +1,6 @@
 """``why`` and ``would``: the answer of the loaded programs, the rules behind it, and no trace."""
 
+import ipaddress
 import random
 import time
 
@@ -11,11 +12,13 @@ from ebpfsentinel.domains.firewall.asking import parse
 from ebpfsentinel.domains.firewall.building import build
 from ebpfsentinel.domains.firewall.conditions import matches, point_of
 from ebpfsentinel.domains.firewall.explaining import asked_of, explain
+from ebpfsentinel.domains.firewall.replay import Judge as Replayed
 from ebpfsentinel.domains.firewall.settings import FirewallRule
 from ebpfsentinel.domains.firewall.tests import packets
 from ebpfsentinel.domains.firewall.tests.judge import Judge
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError
 from ebpfsentinel.model.settings import SettingsError
 
@@ -61,6 +64,28 @@ def test_the_deciding_rule_and_what_would_follow(judge, mode, word):
     last = ask(judge, "udp 10.0.0.1:1 -> 10.0.0.2:99")
     assert last["rule"] == {"id": "default-policy"}
     assert last["would_follow"] == []
+
+
+@pytest.mark.parametrize(("mode", "word"), [("block", "spared"), ("alert", "would_deny")])
+def test_what_the_floor_spares_is_said_to_be(judge, mode, word):
+    judge.rules(rule(1, dst_port=22), rule(2, src_ip="192.0.2.0/24", action="log"), mode=mode)
+    admins = frozenset(
+        {ipaddress.ip_network("192.0.2.7/32"), ipaddress.ip_network("2001:db8::/32")}
+    )
+    judge.kernel.protect(Floor(loopback=True, networks=admins))
+    try:
+        for source, verdict in (("192.0.2.7", word), ("192.0.2.8", word.replace("spared", "deny"))):
+            found = ask(judge, f"tcp {source}:4242 -> 10.0.0.2:22")
+            assert (found["verdict"], found["rule"]["id"]) == (verdict, "r1")
+        assert ask(judge, "udp 192.0.2.7:4242 -> 10.0.0.2:99")["verdict"] == "log"
+        assert ask(judge, "tcp [2001:db8::1]:4242 -> [::1]:22")["verdict"] == word
+        frames = Frames.of([build(parse(f"tcp 192.0.2.{n}:1 -> 10.0.0.2:22")) for n in (7, 8)])
+        replayed = Replayed(judge.kernel, judge.engine.names(), ["r1"], lambda _: None)
+        replayed.judge(frames)
+        told = {row["verdict"]: row["frames"] for row in replayed.table()}
+        assert told == ({"deny": 1, "spared": 1} if mode == "block" else {"deny": 2})
+    finally:
+        judge.kernel.protect(Floor())
 
 
 def test_asking_leaves_no_trace(judge):
