@@ -95,17 +95,40 @@ def test_a_plan_shows_what_a_reload_would_do_to_packets_seen(lab, tmp_path):
     assert agent.rule("no-udp")["dst_port"] == str(PORT)
 
 
+def capture(tmp_path, source, count):
+    """A file of so many UDP datagrams."""
+    udp = struct.pack(">HHHH", 9, PORT, 8, 0)
+    ends = bytes([*source, 10, 0, 0, 2])
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28, 1, 0, 64, 17, 0) + ends
+    frame = bytes(12) + b"\x08\x00" + ip + udp
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    record = struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+    path = tmp_path / f"{source[3]}.pcap"
+    path.write_bytes(head + record * count)
+    return path
+
+
+def test_what_the_floor_spares_is_said_to_be(lab, tmp_path):
+    floor = {"never_block": {"addresses": ["10.0.0.7/32", "10.77.0.1/32"]}}
+    agent = lab.agent(agent=floor, firewall={"mode": "block", "rules": RULES})
+    assert lab.arrivals(PORT, count=3) == 3
+    (alert,) = agent.alerts("no-udp")
+    found = agent.cli("firewall", "why", alert["id"])
+    assert found["alert"]["action"] == found["verdict"] == "spared"
+    assert found["rule"]["id"] == "no-udp"
+    for last, verdict in ((7, "spared"), (8, "deny")):
+        line = f"udp 10.0.0.{last}:9 -> 10.0.0.2:{PORT}"
+        assert agent.cli("firewall", "would", line)["verdict"] == verdict
+        path = capture(tmp_path, (10, 0, 0, last), 20)
+        (row,) = agent.cli("firewall", "replay", str(path))["in_force"]["rules"]
+        assert (row["rule"], row["verdict"], row["frames"]) == ("no-udp", verdict, 20)
+
+
 def test_a_replay_takes_the_running_agents_rules_and_leaves_it_alone(lab, agent, tmp_path):
     body = {"id": "late", "priority": 5, "action": "deny", "protocol": "udp", "dst_port": PORT}
     agent.cli("firewall", "add", "--json", json.dumps(body))
     lab.arrivals(PORT, count=2)
-    udp = struct.pack(">HHHH", 9, PORT, 8, 0)
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28, 1, 0, 64, 17, 0) + bytes([10, 0, 0, 1, 10, 0, 0, 2])
-    frame = bytes(12) + b"\x08\x00" + ip + udp
-    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
-    record = struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
-    path = tmp_path / "f.pcap"
-    path.write_bytes(head + record * 5000)
+    path = capture(tmp_path, (10, 0, 0, 1), 5000)
     before = agent.rule("late")["packets"]
     found = agent.cli("firewall", "replay", str(path))
     assert found["in_force"]["from"] == "the running agent"

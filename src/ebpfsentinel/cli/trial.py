@@ -75,6 +75,7 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
         kernel.reserve(attempt.interfaces)
         slots = kernel.interface_slots()
         plan = engine.plan(attempt.settings, attempt.runtime, _around(domain, attempt, slots))
+        kernel.protect(attempt.floor)
         if enabled:
             kernel.apply(plan.actions)
         engine.commit(plan)

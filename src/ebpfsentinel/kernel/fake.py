@@ -34,6 +34,7 @@ from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
+from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
     META,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.action import Action, Engage, Kill
     from ebpfsentinel.model.domain import Domain, Program
-    from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Frames, Kernel, Way
 
 _DISPATCH = "dispatch"
@@ -293,6 +293,10 @@ class FakeKernel:
         """See the contract."""
         self.floor = floor
         self.apply(floor_actions(floor, self._head))
+
+    def protected(self) -> Floor:
+        """See the contract."""
+        return self.floor or Floor()
 
     def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
         """See the contract."""

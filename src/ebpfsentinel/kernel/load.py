@@ -37,6 +37,7 @@ from ebpfsentinel.kernel.objects import (
 from ebpfsentinel.kernel.ring import Ring, record_stride
 from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
+from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
     Attachment,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action, Engage
     from ebpfsentinel.model.domain import Domain, Program
-    from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.kernel import Answers, Frames, Route, Way
 
 _HERE = Path(__file__).parent
@@ -94,7 +94,7 @@ class LinuxKernel:
         self._stats_fd = -1
         self._claims = Claims()
         self._head = np.zeros(1, HEAD)
-        self._loopback = False
+        self._floor = Floor()
         self._fragments = True
         self._engaged: set[str] = set()
 
@@ -353,13 +353,17 @@ class LinuxKernel:
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""
-        self._loopback = floor.loopback
+        self._floor = floor
         self._head["loopback"] = LOOPBACK * (floor.loopback and LOOPBACK in self._indices())
         self.apply(floor_actions(floor, self._head))
 
+    def protected(self) -> Floor:
+        """See the contract."""
+        return self._floor
+
     def _write_loopback(self) -> None:
         """Lo was attached to, or left."""
-        loopback = LOOPBACK * (self._loopback and LOOPBACK in self._indices())
+        loopback = LOOPBACK * (self._floor.loopback and LOOPBACK in self._indices())
         if self._head["loopback"][0] != loopback:
             self._head["loopback"] = loopback
             self.apply([head_action(self._head)])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ebpfsentinel.model.floor import Floor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -49,13 +51,15 @@ class Attempt:
     """A rule set to try: settings of a domain, runtime items, and the interfaces there are.
 
     ``known`` has fields of
-    :class:`~ebpfsentinel.model.domain.Surroundings` that the running agent found out.
+    :class:`~ebpfsentinel.model.domain.Surroundings` that the running agent found out, ``floor`` is
+    its never-block floor.
     """
 
     settings: Any
     runtime: Mapping[str, Sequence[msgspec.Struct]]
     interfaces: Sequence[str]
     known: Mapping[str, Any] = field(default_factory=dict)
+    floor: Floor = field(default_factory=Floor)
 
 
 class Trial(Protocol):

@@ -246,6 +246,9 @@ class Kernel(Protocol):
     def protect(self, floor: Floor) -> None:
         """Put the never-block floor in force."""
 
+    def protected(self) -> Floor:
+        """The floor in force; an empty one where there was none yet."""
+
     def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
         """From ``at_ns`` (boot clock) on, the programs of these domains drop nothing; 0: never.
 

@@ -93,7 +93,8 @@ def _ruleset(engine: FirewallEngine, running: Running) -> HTTPRouteHandler:
         sync_to_thread=False,
     )
     def ruleset() -> InForce:
-        return in_force(engine, list(running.kernel.interface_slots()))
+        kernel = running.kernel
+        return in_force(engine, list(kernel.interface_slots()), kernel.protected())
 
     return ruleset
 

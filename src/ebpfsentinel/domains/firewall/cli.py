@@ -41,7 +41,8 @@ def rules_in_force(desk: Desk) -> RuleSource:
     found = desk.understood(body, InForce)
     names = ("addresses", "namespaces", "api_ports")
     known = {name: getattr(found, name) for name in names}
-    return RuleSource(found.settings, found.runtime, found.interfaces, "the running agent", known)
+    where, floor = "the running agent", found.spared.floor()
+    return RuleSource(found.settings, found.runtime, found.interfaces, where, known, floor)
 
 
 def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
@@ -51,7 +52,7 @@ def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
 
     found = desk.settings(DOMAIN, file)
     there = list(dict.fromkeys([*found.interfaces, *now.interfaces]))
-    return RuleSource(found.section, now.runtime, there, str(file), now.known)
+    return RuleSource(found.section, now.runtime, there, str(file), now.known, now.floor)
 
 
 @contextmanager
