@@ -27,6 +27,7 @@
 #include <bpf/bpf_helpers.h>
 
 #define CLAIM_TRIES 2
+#define RL_IN_USE 0x100
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -120,23 +121,27 @@ static __always_inline struct rl_bucket *look_up(struct rl_set *set, __u64 tag, 
 	return found & RL_TAG_BUSY || !differ(entry->addr, addr) ? &entry->bucket : 0;
 }
 
-/* Find the way that is free, or will be soonest. */
-static __always_inline void choose_way(struct rl_set *set, __u64 now_ns, struct rl_scratch *scratch)
+/*
+ * The way that is free, or will be soonest; with RL_IN_USE it is not free. A function of its own, so
+ * that the verifier of Linux 6.1 follows the loop once, and not once for every limit of a packet.
+ */
+__noinline __u32 rl_choose_way(struct rl_set *set, __u64 now_ns)
 {
-	__u32 way;
+	__u64 least = -1, left, tag;
+	__u32 way, chosen = 0;
 
-	OPAQUE(scratch->left) = -1;
+	if (!set)
+		return 0;
 	for (way = 0; way < RL_WAYS; way++) {
-		__u64 tag = OPAQUE(set->tags[way]);
-
-		OPAQUE(scratch->other) = time_left(tag, set->entries[way].bucket.state, now_ns);
-		if (tag & RL_TAG_BUSY || OPAQUE(scratch->other) >= OPAQUE(scratch->left))
-			continue;
-		OPAQUE(scratch->left) = OPAQUE(scratch->other);
-		OPAQUE(scratch->way) = way;
-		if (!OPAQUE(scratch->left))
-			break;
+		tag = OPAQUE(set->tags[way]);
+		left = tag & RL_TAG_BUSY ? -1
+					 : time_left(tag, set->entries[way].bucket.state, now_ns);
+		if (left < least) {
+			least = left;
+			chosen = way;
+		}
 	}
+	return chosen | (least ? RL_IN_USE : 0);
 }
 
 static __always_inline void count_claim(bool evicted, __u32 untold)
@@ -164,15 +169,10 @@ static __always_inline void count_crowded(void)
 static __always_inline struct rl_bucket *claim(struct rl_set *set, __u64 tag, const __u32 *addr,
 					       __u64 now_ns)
 {
-	__u32 zero = 0, way;
-	struct rl_scratch *scratch = bpf_map_lookup_elem(&rl_scratch, &zero);
+	__u32 chosen = rl_choose_way(set, now_ns), way = chosen & (RL_WAYS - 1);
 	struct rl_entry *entry;
 	__u64 before, *place;
 
-	if (!scratch)
-		return 0;
-	choose_way(set, now_ns, scratch);
-	way = OPAQUE(scratch->way) & (RL_WAYS - 1);
 	place = &set->tags[way];
 	entry = &set->entries[way];
 	tag |= (__u64)way << RL_TAG_WAY;
@@ -181,7 +181,7 @@ static __always_inline struct rl_bucket *claim(struct rl_set *set, __u64 tag, co
 	    __sync_val_compare_and_swap(place, before, tag | RL_TAG_BUSY) != before)
 		return 0;
 	__builtin_memcpy(entry->addr, addr, 16);
-	count_claim(OPAQUE(scratch->left), entry->bucket.told);
+	count_claim(chosen & RL_IN_USE, entry->bucket.told);
 	OPAQUE(entry->bucket.state) = 0;
 	OPAQUE(entry->bucket.told) = 0;
 	__sync_val_compare_and_swap(place, tag | RL_TAG_BUSY, tag);

@@ -177,12 +177,10 @@ RL_TABLE_COUNT = _record(
 )
 
 RL_SCRATCH = _record(
-    24,
+    8,
     (
-        ("left", "<u8", 0),
-        ("other", "<u8", 8),
-        ("way", "<u4", 16),
-        ("source", "<u4", 20),
+        ("source", "<u4", 0),
+        ("pad", "<u4", 4),
     ),
 )
 

@@ -172,10 +172,8 @@ struct rl_table_count {
  * follows one case, and not one for each way out of the loop.
  */
 struct rl_scratch {
-	__u64 left;  /* how long the bucket in that way will be in use */
-	__u64 other; /* that of the way looked at */
-	__u32 way;   /* that gives way */
 	__u32 source;
+	__u32 pad;
 };
 
 /* The first packet of a bucket over its limit, and then one a second. */
