@@ -154,8 +154,8 @@ def nft(lab: Any, text: str) -> None:
     subprocess.run(command, input=text, text=True, check=True, capture_output=True)
 
 
-def nft_counter(lab: Any, name: str) -> int:
+def nft_counter(lab: Any, name: str, family: str = "ip") -> int:
     """Packets that a named counter of table ``bench`` has seen."""
-    told = lab.run(lab.guarded, "nft", "-j", "list", "counter", "ip", "bench", name).stdout
+    told = lab.run(lab.guarded, "nft", "-j", "list", "counter", family, "bench", name).stdout
     found = next(each["counter"] for each in json.loads(told)["nftables"] if "counter" in each)
     return int(found["packets"])
