@@ -72,10 +72,18 @@ struct walk {
 	__u32 outcome; /* enum outcome */
 };
 
-static __always_inline __u64 next_state(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
+static __always_inline __u64 window_at(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
 {
 	return rule->algorithm == RL_FIXED_WINDOW ? fixed_window_next(seen, now_ns, rule->rate)
 						  : sliding_window_next(seen, now_ns, rule->rate);
+}
+
+/* A window's state after the packet; 0: it does not conform. */
+static __always_inline __u64 next_window(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
+{
+	__u64 next = window_at(rule, seen, now_ns);
+
+	return next ? next : window_at(rule, seen, bpf_ktime_get_ns());
 }
 
 static __always_inline bool admit_to_bucket(const struct limit *limit, __u64 now_ns)
@@ -96,7 +104,7 @@ static __always_inline bool conforms(const struct limit *limit, __u64 now_ns)
 	if (limit->rule->algorithm == RL_GCRA)
 		return gcra_conforms(seen, now_ns, limit->rule->tolerance) ||
 		       gcra_conforms(seen, bpf_ktime_get_ns(), limit->rule->tolerance);
-	return next_state(limit->rule, seen, now_ns);
+	return next_window(limit->rule, seen, now_ns);
 }
 
 static __always_inline bool admit(const struct limit *limit, __u64 now_ns)
@@ -108,7 +116,7 @@ static __always_inline bool admit(const struct limit *limit, __u64 now_ns)
 		return admit_to_bucket(limit, now_ns);
 	for (attempt = 0; attempt < WINDOW_TRIES; attempt++) {
 		seen = OPAQUE(*state);
-		next = next_state(limit->rule, seen, now_ns);
+		next = next_window(limit->rule, seen, now_ns);
 		if (!next)
 			return false;
 		if (__sync_val_compare_and_swap(state, seen, next) == seen)
