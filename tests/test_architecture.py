@@ -22,7 +22,6 @@ FUNCTION_LINES = 40
 FILE_LINES = 400
 BPF_FUNCTION_LINES = 80
 LARGE = {
-    "agent.py": "the life of the agent: starting, following, changing, showing",
     "domains/process/process.bpf.c": "one program a hook, nine hooks, one object",
     "kernel/fake.py": "the whole of FakeKernel, method by method the twin of LinuxKernel",
     "kernel/load.py": "the whole of LinuxKernel: its answers lean on one another",

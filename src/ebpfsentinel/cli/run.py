@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ebpfsentinel import domains
-from ebpfsentinel.agent import Agent, set_up_logging
+from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import discover
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
+from ebpfsentinel.parts import set_up_logging
 from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:

@@ -1,0 +1,213 @@
+"""What an agent is made of, and what all of its work needs."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ebpfsentinel
+from ebpfsentinel.alerts import Fold
+from ebpfsentinel.alerts.fold import SECOND_NS
+from ebpfsentinel.changes import Changes, is_enabled
+from ebpfsentinel.config import load
+from ebpfsentinel.flow import Flow
+from ebpfsentinel.guardian import Guardian
+from ebpfsentinel.kernel import interfaces
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.machine import Machine
+from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.rules import Cel
+from ebpfsentinel.sinks import LiveFeed, LogSink, configure
+from ebpfsentinel.store import AuditEntry, RuleChange, Store
+from ebpfsentinel.unconfirmed import Change, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import msgspec
+
+    from ebpfsentinel.config import CoreSettings, Loaded
+    from ebpfsentinel.model.domain import Domain, Engine
+    from ebpfsentinel.model.kernel import Kernel
+
+logger = logging.getLogger(__name__)
+
+_AUTO = "auto"
+_YOUNG = 50_000
+"""So many new objects are not looked through for cycles yet."""
+
+
+class Parts:
+    """The parts of one agent, over a kernel (the real one, unless a test brings another).
+
+    ``config`` is the file, or None for defaults; ``flags`` are places of settings with values that
+    win over it.
+    """
+
+    def __init__(
+        self,
+        config: Path | None,
+        flags: Mapping[str, Any],
+        domains: Sequence[Domain],
+        kernel: Kernel | None = None,
+    ) -> None:
+        self.version = ebpfsentinel.__version__
+        self.started_ns = time.time_ns()
+        self.ready = False
+        self.not_ready_reason = "starting"
+        self.domains = {domain.name: domain for domain in domains}
+        self._config, self._flags = config, flags
+        self.loaded = self._load()
+        agent = self.settings.agent
+        self.kernel: Kernel = kernel or LinuxKernel(agent.on_exit, agent.xdp_mode)
+        self.store = _open_store(self.settings)
+        self.waiting = Waiting(self.store, self.kernel)
+        tools = Tools(rules=Cel())
+        self.engines: dict[str, Engine] = {
+            name: domain.engine(tools) for name, domain in self.domains.items()
+        }
+        self.alerts = LiveFeed(self.store.alerts.after)
+        self._fold = Fold()
+        sinks = (LogSink(), self.alerts)
+        self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
+        self._machine = Machine(self.kernel)
+        self._guardian = Guardian(self.kernel)
+        self._changes = Changes(
+            self.domains, self.engines, self.kernel, self.store, self._surroundings
+        )
+
+    @property
+    def settings(self) -> CoreSettings:
+        """What is in force."""
+        return self.loaded.settings
+
+    def _load(self) -> Loaded:
+        return load(self._config, os.environ, self._flags, list(self.domains.values()))
+
+    def interfaces(self) -> list[str]:
+        """The interfaces to guard: those named, and for ``auto`` all that are up."""
+        named = self.settings.agent.interfaces
+        found = [name for name in named if name != _AUTO]
+        if _AUTO in named:
+            found += [name for name in interfaces.up() if name not in found]
+        return found
+
+    def _enabled(self, settings: CoreSettings) -> list[Domain]:
+        return [d for d in self.domains.values() if is_enabled(getattr(settings, d.name))]
+
+    def _surroundings(self) -> Surroundings:
+        return self._machine.surroundings((self.settings.agent.http_port,))
+
+    def _hosts(self, settings: CoreSettings) -> list[str]:
+        """The DNS names that settings refer to."""
+        return [
+            host for d in self._enabled(settings) for host in d.hosts(getattr(settings, d.name))
+        ]
+
+    def _hosts_of(self, domain: Domain) -> Sequence[str]:
+        return domain.hosts(getattr(self.settings, domain.name))
+
+    def _check_attached(self) -> None:
+        """Ready means: every interface that was asked for has our programs."""
+        attached = {place.asked or place.interface for place in self.kernel.attachments()}
+        hooked = any(
+            p.hook.startswith(("xdp", "tc")) and p.domain in self.engines
+            for p in self.kernel.programs()
+        )
+        missing = [name for name in self.interfaces() if name not in attached] if hooked else []
+        self.ready = not missing
+        self.not_ready_reason = f"not attached: {', '.join(missing)}" if missing else ""
+
+    def _keep_owner_in(self) -> None:
+        try:
+            self._guardian.refresh(self.settings)
+        except KernelError as error:
+            logger.warning("the never-block floor is as it was: %s", error)
+
+    def _audit_undone(self, change: Change, why: str) -> None:
+        logger.warning("change %s is undone, %s: %s", change.id, why, change.summary)
+        detail = f"{change.id}: {change.summary}; {why}"
+        component = change.undo.domain or "config"
+        self._audit(
+            component, "change_undone", change.actor, rule_id=change.undo.key, detail=detail
+        )
+
+    def _audit_change(
+        self,
+        domain: str,
+        key: str,
+        actor: str,
+        *,
+        before: msgspec.Struct | None = None,
+        after: msgspec.Struct | None = None,
+    ) -> None:
+        action = "rule_added" if after else "rule_removed"
+        change = RuleChange(
+            timestamp_ns=time.time_ns(),
+            component=domain,
+            action=action,
+            actor=actor,
+            rule_id=key,
+            before=before,
+            after=after,
+        )
+        self.store.audit.append_change(change)
+        self._audit(domain, action, actor, rule_id=key)
+
+    def _audit(
+        self, component: str, action: str, actor: str, *, rule_id: str = "", detail: str = ""
+    ) -> None:
+        if self.settings.audit.enabled:
+            entry = AuditEntry(
+                timestamp_ns=time.time_ns(),
+                component=component,
+                action=action,
+                actor=actor,
+                rule_id=rule_id,
+                detail=detail,
+            )
+            self.store.audit.append([entry])
+
+
+def settle() -> None:
+    """Take what is here to stay out of the collector's sight: thousands of rules, all of Python.
+
+    It would walk through them in the midst of a change, for tens of milliseconds; and through what
+    a change makes, again and again.
+    """
+    gc.set_threshold(_YOUNG)
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _open_store(settings: CoreSettings) -> Store:
+    folder = Path(settings.agent.state_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    audit = settings.audit
+    return Store(folder, audit=audit.buffer_size, retention_days=audit.retention_days)
+
+
+def fold_settings(settings: CoreSettings) -> dict[str, Any]:
+    """What the fold of alerts is configured with."""
+    alerting = settings.alerting
+    return {
+        "enabled": alerting.enabled,
+        "dedup_window_ns": alerting.dedup_window_secs * SECOND_NS,
+        "throttle_window_ns": alerting.throttle_window_secs * SECOND_NS,
+        "throttle_max": alerting.throttle_max,
+    }
+
+
+def set_up_logging(loaded: Loaded) -> None:
+    """Logs as the settings say; text on a terminal unless they say otherwise."""
+    agent = loaded.settings.agent
+    chosen = "agent.log_format" in loaded.sources
+    shown = "text" if sys.stderr.isatty() and not chosen else agent.log_format.value
+    configure(agent.log_level.value, shown, agent.log_filter)
