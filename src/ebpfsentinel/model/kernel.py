@@ -139,6 +139,15 @@ META = np.dtype(
 
 ``flags`` is 0 where it left nothing."""
 
+
+class LimitStatus(enum.IntEnum):
+    """``enum limit_status`` of ``packet.h``: had a rate limit to do with the packet?"""
+
+    NONE = 0
+    WITHIN = 1
+    OVER = 2
+
+
 DRY = "xdp_dry"
 """The chain as a question: its verdict is in the metadata, the frame is neither counted nor
 reported nor dropped."""

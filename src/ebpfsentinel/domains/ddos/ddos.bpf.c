@@ -77,7 +77,8 @@ static __always_inline void count_packet(const struct scene *scene)
 	count_as(scene, DDOS_VOLUMETRIC);
 }
 
-static __always_inline void report(const struct scene *scene, enum ddos_reason reason)
+static __always_inline void report(const struct scene *scene, enum ddos_reason reason,
+				   enum packet_action action)
 {
 	static const __u8 event_types[DDOS_TYPES] = {
 		DDOS_EVENT_SYN,        DDOS_EVENT_AMPLIFICATION, DDOS_EVENT_ICMP,
@@ -99,6 +100,8 @@ static __always_inline void report(const struct scene *scene, enum ddos_reason r
 		return;
 	}
 	put_packet_event(&event->packet, scene->packet, event_types[type]);
+	event->packet.action = action;
+	event->packet.rule_id = scene->attack;
 	event->type = type;
 	event->reason = reason;
 	event->pad = 0;
@@ -112,7 +115,7 @@ static __always_inline enum ddos_reason judge(struct scene *scene)
 {
 	enum ddos_reason reason;
 
-	if (scene->head->blocking && is_blocked(scene->packet))
+	if (scene->head->blocking && is_blocked(scene))
 		return DDOS_BLOCK;
 	reason = judge_guards(scene);
 	if (!reason && scene->type != DDOS_VOLUMETRIC)
@@ -122,7 +125,10 @@ static __always_inline enum ddos_reason judge(struct scene *scene)
 	return reason;
 }
 
-/* The verdict, counted and reported; true: it is to be carried out. */
+/*
+ * The verdict, counted and reported; true: it is to be carried out. What the packet says of the
+ * firewall's rule and action stays as it is.
+ */
 static __always_inline bool settle(const struct scene *scene, enum ddos_reason reason)
 {
 	struct packet *packet = scene->packet;
@@ -130,18 +136,15 @@ static __always_inline bool settle(const struct scene *scene, enum ddos_reason r
 
 	if (!reason)
 		return false;
-	packet->action = ACTION_DROP;
 	if (!enforced)
 		packet->flags |= PACKET_WOULD;
-	else if (packet_spared(packet))
-		packet->action = ACTION_SPARED;
 	if (packet->dry)
 		return false;
 	if (scene->type < DDOS_TYPES && reason != DDOS_COOKIE)
 		scene->count->refused[scene->type]++;
 	scene->count->by_reason[reason]++;
 	scene->count->last_refused_ns = packet_now(packet);
-	report(scene, reason);
+	report(scene, reason, enforced && packet_spared(packet) ? ACTION_SPARED : ACTION_DROP);
 	return enforced;
 }
 
@@ -205,7 +208,6 @@ int xdp_ddos_cookie(struct xdp_md *ctx)
 		count->cookies_room++;
 	else
 		count->cookies_none++;
-	packet->action = ACTION_PASS;
 	return xdp_next(ctx, packet);
 }
 

@@ -97,6 +97,7 @@ struct scene {
 	struct ddos_shared *shared;
 	struct packet *packet;
 	__u32 type;
+	__u32 attack; /* for which its source is blocked */
 };
 
 static __always_inline bool look_up_scene(struct scene *scene)
@@ -218,23 +219,25 @@ static __always_inline struct ddos_block *find_block(const struct packet *packet
 	return bpf_map_lookup_elem(&ddos_blocked, &key);
 }
 
-static __always_inline bool is_in_force(struct ddos_block *block, struct packet *packet)
+static __always_inline bool is_in_force(struct scene *scene, struct ddos_block *block)
 {
-	if (!block || packet_now(packet) >= block->until_ns)
+	if (!block || packet_now(scene->packet) >= block->until_ns)
 		return false;
-	if (!packet->dry)
+	if (!scene->packet->dry)
 		__sync_fetch_and_add(&block->packets, 1);
-	packet->rule_id = block->attack;
+	scene->attack = block->attack;
 	return true;
 }
 
-static __always_inline bool is_blocked(struct packet *packet)
+static __always_inline bool is_blocked(struct scene *scene)
 {
+	const struct packet *packet = scene->packet;
+
 	if (packet->family == 4)
-		return is_in_force(find_block(packet, 32, 0), packet) ||
-		       is_in_force(find_block(packet, 24, 0), packet);
-	return packet->family == 6 && (is_in_force(find_block(packet, 128, 0), packet) ||
-				       is_in_force(find_block(packet, 64, 2), packet));
+		return is_in_force(scene, find_block(packet, 32, 0)) ||
+		       is_in_force(scene, find_block(packet, 24, 0));
+	return is_in_force(scene, find_block(packet, 128, 0)) ||
+	       is_in_force(scene, find_block(packet, 64, 2));
 }
 
 #endif

@@ -15,7 +15,8 @@ from ebpfsentinel.domains.firewall.building import build
 from ebpfsentinel.domains.firewall.conditions import matches, point_of
 from ebpfsentinel.domains.firewall.describe import DEFAULT_RULE, verdict
 from ebpfsentinel.domains.firewall.settings import Policy
-from ebpfsentinel.model.kernel import DRY, META, KernelError
+from ebpfsentinel.model.kernel import DRY, META, KernelError, LimitStatus
+from ebpfsentinel.model.packets import WOULD
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def explain(asked: Asked, engine: FirewallEngine, kernel: Kernel, now_ns: int) -
         "mode": settings.mode.value,
         "rule": _shown(views[decided]) if decided in views else {"id": decided},
         "stage": _stage(asked, kernel),
+        "behind": _behind(meta, found),
         "would_follow": following
         + ([_default(settings.default_policy)] if decided != DEFAULT_RULE else []),
         "note": _UNTOLD,
@@ -69,6 +71,14 @@ def _ask(asked: Asked, kernel: Kernel) -> tuple[Any, bytes]:
     if len(answer.meta) != META.itemsize:
         raise KernelError("the programs gave no answer: is the firewall switched off?")
     return np.frombuffer(answer.meta, META)[0], frame
+
+
+def _behind(meta: Any, found: str) -> str | None:
+    """What programs behind would do with a packet that the firewall lets pass; None: nothing."""
+    if found not in ("allow", "log") or not int(meta["packet_flags"]) & WOULD:
+        return None
+    over = int(meta["limit_status"]) == LimitStatus.OVER
+    return "over a rate limit: would be dropped" if over else "would be dropped as part of a flood"
 
 
 def _shown(view: msgspec.Struct) -> dict[str, Any]:

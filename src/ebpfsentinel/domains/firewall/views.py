@@ -97,6 +97,8 @@ def _explained(body: Mapping[str, Any], desk: Desk) -> Iterator[str]:
     yield f"Packet:  {body['packet']}"
     yield f"Verdict: {body['verdict']} by {rule['id']} (mode {body['mode']})"
     yield f"Stage:   {body['stage']}"
+    if body["behind"]:
+        yield f"Behind:  {body['behind']}"
     if "origin" in rule:
         yield f"Rule:    {rule['origin']}, priority {rule['priority']}, {_hits(rule)}"
     if body["would_follow"]:

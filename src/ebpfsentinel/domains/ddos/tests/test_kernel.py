@@ -39,7 +39,7 @@ from ebpfsentinel.model.action import MapWrite, Swap
 from ebpfsentinel.model.domain import Surroundings
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import DRY, META
-from ebpfsentinel.model.packets import words
+from ebpfsentinel.model.packets import WOULD, words
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -340,7 +340,8 @@ def test_a_question_leaves_no_trace(defended):
     assert not len(defended.events())
     assert defended.run(echo(*OF[4]), 6) == [PASS] * 5 + [DROP]
     meta = np.frombuffer(defended.kernel.run(DRY, echo(*OF[4])).meta, META)[0]
-    assert meta["action"] == PacketAction.ACTION_DROP
+    assert meta["packet_flags"] & WOULD
+    assert meta["action"] == PacketAction.ACTION_PASS
 
 
 def test_refused_packets_are_those_told_of_and_those_said_to_be_left_out(defended):

@@ -1,0 +1,111 @@
+"""The XDP chain as a whole: firewall, rate limits, DDoS defence, with one parse."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import numpy as np
+import pytest
+
+from ebpfsentinel import domains
+from ebpfsentinel.config import discover
+from ebpfsentinel.domains.ddos.tests.defended import DROP, PASS, echo
+from ebpfsentinel.kernel import clock
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.kernel import DRY, META, LimitStatus
+from ebpfsentinel.model.packets import WOULD
+
+SOURCE, HERE = "198.51.100.7", "127.0.0.1"
+CHAIN = ("firewall", "ratelimit", "ddos")
+
+
+class Chain:
+    """The three, loaded, and their engines."""
+
+    def __init__(self):
+        self.cards = {card.name: card for card in discover(domains) if card.name in CHAIN}
+        self.kernel = LinuxKernel()
+        self.kernel.load(list(self.cards.values()))
+        self.engines = {name: card.engine(Tools(rules=None)) for name, card in self.cards.items()}
+
+    def settings(self, name, mode="block", **written):
+        if name == "firewall":
+            written["anti_lockout"] = {"enabled": False}
+        else:
+            written["enabled"] = True
+        wanted = msgspec.convert(written | {"mode": mode}, self.cards[name].settings)
+        now_ns = time.time_ns()
+        around = Surroundings(boot_offset_ns=clock.boot_offset_ns(), now_ns=now_ns, anew=True)
+        plan = self.engines[name].plan(wanted, {}, around)
+        self.kernel.apply(plan.actions)
+        self.engines[name].commit(plan)
+
+    def all(self, mode="block", action="log", rate=10, pings=5):
+        rule = {"id": "r", "priority": 1, "action": action, "protocol": "icmp"}
+        self.settings("firewall", mode, rules=[rule])
+        self.settings("ratelimit", mode, default_rate=rate, default_burst=rate)
+        self.settings("ddos", mode, icmp_protection={"enabled": True, "max_pps": pings})
+
+    def run(self, times):
+        return [self.kernel.run("xdp_root", echo(SOURCE, HERE)).retval for _ in range(times)]
+
+    def meta(self, program="xdp_root"):
+        return np.frombuffer(self.kernel.run(program, echo(SOURCE, HERE)).meta, META)[0]
+
+    def counted(self):
+        """Packets that each of the three has seen."""
+        limits = self.kernel.total("rl_count")
+        return (
+            int(self.kernel.total("fw_count")["packets"].sum()),
+            int(limits["passed"].sum() + limits["over"].sum()),
+            int(self.kernel.total("ddos_count")["packets"][0, -1]),
+        )
+
+
+@pytest.fixture
+def chain():
+    made = Chain()
+    yield made
+    made.kernel.detach()
+
+
+def test_each_judges_what_the_one_before_lets_pass(chain):
+    chain.all(rate=10, pings=5)
+    assert chain.run(30) == [PASS] * 5 + [DROP] * 25
+    assert chain.counted() == (30, 30, 10)
+
+
+def test_what_the_firewall_denies_costs_nobody_a_token(chain):
+    chain.all(action="deny")
+    assert chain.run(30) == [DROP] * 30
+    assert chain.counted() == (30, 0, 0)
+
+
+def test_the_rule_and_the_limit_travel_with_the_packet(chain):
+    chain.all()
+    meta = chain.meta()
+    number = next(n for n, name in chain.engines["firewall"].names().items() if name == "r")
+    assert (meta["rule_id"], meta["limit_status"]) == (number, LimitStatus.WITHIN)
+
+
+def test_in_alert_mode_all_compute_the_same_and_drop_nothing(chain):
+    chain.all("alert", action="deny", rate=10, pings=5)
+    assert chain.run(30) == [PASS] * 30
+    assert chain.counted() == (30, 30, 30)
+    limits, defence = chain.kernel.total("rl_count"), chain.kernel.total("ddos_count")
+    assert (int(limits["over"].sum()), int(limits["dropped"].sum())) == (20, 0)
+    assert int(defence["refused"].sum()) == 25
+
+
+def test_a_question_is_answered_for_the_whole_chain(chain):
+    chain.all(rate=100, pings=5)
+    assert not chain.meta(DRY)["packet_flags"] & WOULD
+    chain.run(5)
+    asked = chain.meta(DRY)
+    assert asked["packet_flags"] & WOULD
+    assert asked["limit_status"] == LimitStatus.WITHIN
+    chain.settings("ratelimit", default_rate=5, default_burst=1)
+    chain.run(2)
+    assert chain.meta(DRY)["limit_status"] == LimitStatus.OVER
