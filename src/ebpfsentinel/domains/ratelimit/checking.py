@@ -66,7 +66,8 @@ class Network:
 class Limit:
     """A limit whose texts have been understood. ``origin`` is system, config or runtime.
 
-    ``ports`` is an inclusive range, ``slots`` a bit for each interface, 0 for any.
+    ``ports`` is an inclusive range, ``slots`` a bit for each interface, 0 for any. ``identity``
+    stays the same as long as its buckets mean the same.
     """
 
     rule: RateLimitRule
@@ -77,6 +78,7 @@ class Limit:
     ports: tuple[int, int] | None
     slots: int
     expires_ns: int | None
+    identity: str
 
     @property
     def is_shared(self) -> bool:
@@ -88,14 +90,6 @@ class Limit:
         """Is there but one bucket?"""
         host = self.src is not None and self.src.is_host
         return host if not self.is_shared else self.rule.scope is not LimitScope.PER_DESTINATION
-
-    @property
-    def identity(self) -> str:
-        """What stays the same as long as its buckets mean the same."""
-        rule = self.rule
-        said = (rule.id, rule.rate, self.burst, rule.algorithm, rule.scope)
-        asked = (rule.src_ip, rule.dst_ip, self.ports, rule.protocol, rule.vlan_id, rule.interfaces)
-        return " ".join(str(each) for each in said + asked)
 
     @property
     def asks(self) -> tuple[object, ...]:
@@ -160,8 +154,9 @@ class Checker:
             raise SettingsError(place, "one address is IPv4, the other IPv6", "Write two rules.")
         expires = parse_moment(f"{place}.expires_at", rule.expires_at) if rule.expires_at else None
         burst = 2 * rule.rate if rule.burst is None else rule.burst
-        slots = self._slots(rule.interfaces, place)
-        return Limit(rule, origin, burst, src, dst, _ports(rule, place), slots, expires)
+        slots, ports = self._slots(rule.interfaces, place), _ports(rule, place)
+        identity = _identity(rule, burst)
+        return Limit(rule, origin, burst, src, dst, ports, slots, expires, identity)
 
     def _slots(self, names: Iterable[str], place: str) -> int:
         found = 0
@@ -190,6 +185,12 @@ def sources(
             algorithm=settings.default_algorithm,
         )
         yield default, "ratelimit.default_rate", "system"
+
+
+def _identity(rule: RateLimitRule, burst: int) -> str:
+    said = (rule.id, rule.rate, burst, rule.algorithm.value, rule.scope.value)
+    asked = (rule.src_ip, rule.dst_ip, rule.dst_port, rule.protocol.value, rule.vlan_id)
+    return " ".join(map(str, (*said, *asked, *rule.interfaces)))
 
 
 def _network(place: str, text: str | None) -> Network | None:

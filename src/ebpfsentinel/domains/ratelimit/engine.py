@@ -21,7 +21,7 @@ from ebpfsentinel.domains.ratelimit.settings import (
     RateLimitRuleView,
     RateLimitSettings,
 )
-from ebpfsentinel.domains.ratelimit.tables import NUMBERS, compiled
+from ebpfsentinel.domains.ratelimit.tables import NUMBERS, Compiler
 from ebpfsentinel.model.action import MapDelete, Swap
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.packets import address
@@ -68,7 +68,7 @@ class RateLimitEngine:
 
     def __init__(self, tools: Tools) -> None:
         self._now = Limits(RateLimitSettings(), (), {}, {})
-        self._checker = Checker(Surroundings())
+        self._checker, self._compiler = Checker(Surroundings()), Compiler()
         self._secret = b""
         self.told = Told()
         self.offenders = Offenders()
@@ -109,7 +109,7 @@ class RateLimitEngine:
         state = Limits(settings, tuple(limits), numbers, names, around.boot_offset_ns, last)
         secret = self._secret or around.secret
         by_id = {limit.rule.id: numbers[limit.identity] for limit in limits}
-        made = compiled(limits, by_id, settings.mode, secret, around.boot_offset_ns)
+        made = self._compiler.compiled(limits, by_id, settings.mode, secret, around.boot_offset_ns)
         fresh = np.array(sorted(set(numbers.values()) - set(self._now.numbers.values())), np.uint32)
         actions = [MapDelete(each, fresh) for each in ("rl_own", "rl_count") if len(fresh)]
         memo = {"numbers": numbers, "last": last, "secret": secret.hex()}

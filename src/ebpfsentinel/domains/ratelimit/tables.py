@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.domains.ratelimit.checking import PROTOCOLS, Network
-from ebpfsentinel.domains.ratelimit.events import RL_LIMITS, RlAction, RlAlgorithm, RlKey, RlMode
+from ebpfsentinel.domains.ratelimit.events import (
+    RL_LIMITS,
+    RL_RULE,
+    RlAction,
+    RlAlgorithm,
+    RlKey,
+    RlMode,
+)
 from ebpfsentinel.domains.ratelimit.settings import (
     MAX_SHARED,
     Algorithm,
@@ -55,27 +62,45 @@ _WORD = 0xFFFFFFFF
 Chain = list[int]
 
 
-def compiled(
-    limits: Sequence[Limit],
-    numbers: Mapping[str, int],
-    mode: Mode,
-    secret: bytes,
-    boot_offset_ns: int,
-) -> NDArray[Any]:
-    """One generation, shape ``(1,)``; ``numbers`` by rule id.
+class Compiler:
+    """Makes generations; of a limit that was in the last one, its row is taken over."""
 
-    Raises:
-        SettingsError: more shared limits, prefix lengths or limits of one source than there may be.
-    """
-    made = np.zeros(1, RL_LIMITS)
-    row, enabled = made[0], [limit for limit in limits if limit.rule.enabled]
-    made["mode"] = RlMode.RL_MODE_BLOCK if mode is Mode.BLOCK else RlMode.RL_MODE_ALERT
-    made["hash_keys"] = hash_keys(secret)
-    for limit in enabled:
-        _put_rule(row["rules"][numbers[limit.rule.id]], limit, boot_offset_ns)
-    _put_shared(made, [limit for limit in enabled if limit.is_shared], numbers)
-    _put_sources(made, [limit for limit in enabled if not limit.is_shared], numbers)
-    return made
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Limit, int, bytes]] = {}
+
+    def compiled(
+        self,
+        limits: Sequence[Limit],
+        numbers: Mapping[str, int],
+        mode: Mode,
+        secret: bytes,
+        boot_offset_ns: int,
+    ) -> NDArray[Any]:
+        """One generation, shape ``(1,)``; ``numbers`` by rule id.
+
+        Raises:
+            SettingsError: more shared limits, prefix lengths or limits of a source than may be.
+        """
+        made, enabled = np.zeros(1, RL_LIMITS), [limit for limit in limits if limit.rule.enabled]
+        block = mode is Mode.BLOCK
+        made["mode"] = RlMode.RL_MODE_BLOCK if block else RlMode.RL_MODE_ALERT
+        made["hash_keys"] = hash_keys(secret)
+        if enabled:
+            places = [numbers[limit.rule.id] for limit in enabled]
+            packed = self._packed(enabled, boot_offset_ns)
+            made["rules"][0, places] = np.frombuffer(packed, RL_RULE)
+        _put_shared(made, [limit for limit in enabled if limit.is_shared], numbers)
+        _put_sources(made, [limit for limit in enabled if not limit.is_shared], numbers)
+        return made
+
+    def _packed(self, limits: Sequence[Limit], boot_offset_ns: int) -> bytes:
+        known, self._rows = self._rows, {}
+        for limit in limits:
+            found = known.get(limit.rule.id)
+            if not found or found[0] is not limit or found[1] != boot_offset_ns:
+                found = limit, boot_offset_ns, _row(limit, boot_offset_ns)
+            self._rows[limit.rule.id] = found
+        return b"".join(row for _, _, row in self._rows.values())
 
 
 def hash_keys(secret: bytes) -> NDArray[np.uint64]:
@@ -98,8 +123,10 @@ def mask_words(bits: int, version: int) -> list[int]:
     return found if version == 6 else [found[0], _WORD, _WORD, _WORD]
 
 
-def _put_rule(row: Any, limit: Limit, boot_offset_ns: int) -> None:
-    rule = limit.rule
+def _row(limit: Limit, boot_offset_ns: int) -> bytes:
+    """``struct rl_rule`` of the limit, but for ``next``."""
+    made, rule = np.zeros(1, RL_RULE), limit.rule
+    row = made[0]
     interval = round(_GCRA_SECOND / rule.rate)
     row["interval"], row["tolerance"] = interval, interval * (limit.burst - 1)
     row["rate"], row["burst"] = rule.rate, limit.burst
@@ -126,6 +153,7 @@ def _put_rule(row: Any, limit: Limit, boot_offset_ns: int) -> None:
     if limit.expires_ns is not None:
         row["until_ns"], asks = max(limit.expires_ns - boot_offset_ns, 0), asks | _TIME
     row["asks"] = asks
+    return made.tobytes()
 
 
 def _put_network(row: Any, side: str, network: Network | None, ask: int) -> int:
