@@ -70,9 +70,9 @@ _RECORD = np.dtype([("rule", FW_RULE), ("rest", FW_REST)])
 _PACKED = struct.Struct("<BB6xQQQQ")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RankedRule:
-    """A rule as the classifier sees it.
+    """A rule as the classifier sees it; not to be changed (``frozen`` makes it slow to make).
 
     ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0; where ``mirror``
     is not 0, ``fw_mirrors`` has where its packets are copied to. A rule of lower ``priority`` is
@@ -96,7 +96,7 @@ class RankedRule:
     def __post_init__(self) -> None:
         order = self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
         record = record_of(order, self.cpu, self.asks)
-        object.__setattr__(self, "record", record)
+        self.record = record
         wide = _ADDRESSES if self.wide else ()
         spans = [
             _packed_wide(name, low, high)
@@ -105,7 +105,7 @@ class RankedRule:
             for name, ranges in self.asks.items()
             for low, high in ranges
         ]
-        object.__setattr__(self, "spans", b"".join(spans))
+        self.spans = b"".join(spans)
 
     def alone(self, number: int) -> tuple[bytes, bytes] | None:
         """The rule as a ``struct fw_rule`` of this number, and its rest; None: bitmaps say more."""

@@ -22,6 +22,7 @@ from ebpfsentinel.domains.firewall.texts import (
     check_protocol,
     cpu_of,
     expiry_of,
+    has_rare_conditions,
     only,
     ports_of,
     rare_conditions,
@@ -35,7 +36,7 @@ from ebpfsentinel.model.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ebpfsentinel.domains.firewall.groups import Ranges
     from ebpfsentinel.model.domain import Surroundings
@@ -185,20 +186,18 @@ class Checker:
         asks: dict[int, Ranges] = {}
         if rule.protocol is not Protocol.ANY:
             asks[FwField.FW_PROTOCOL] = only(_PROTOCOLS[rule.protocol])
-        asks.update(self._ports(rule, place))
-        asks.update(rare_conditions(rule, place))
+        src, dst, src_alias, dst_alias = ports_of(rule)
+        if src is not None or src_alias is not None:
+            asks[FwField.FW_SRC_PORT] = self._port(f"{place}.src_port", src, src_alias)
+        if dst is not None or dst_alias is not None:
+            asks[FwField.FW_DST_PORT] = self._port(f"{place}.dst_port", dst, dst_alias)
+        if has_rare_conditions(rule):
+            asks.update(rare_conditions(rule, place))
         if rule.scope != "global":
             asks[FwField.FW_INTERFACE] = self._interfaces(rule.scope, f"{place}.scope")
         if rule.schedule is not None or expires_ns is not None:
             asks[FwField.FW_TIME] = self._times(rule, place, expires_ns)
         return asks
-
-    def _ports(self, rule: FirewallRule, place: str) -> Iterator[tuple[int, Ranges]]:
-        src, dst, src_alias, dst_alias = ports_of(rule)
-        if src is not None or src_alias is not None:
-            yield FwField.FW_SRC_PORT, self._port(f"{place}.src_port", src, src_alias)
-        if dst is not None or dst_alias is not None:
-            yield FwField.FW_DST_PORT, self._port(f"{place}.dst_port", dst, dst_alias)
 
     def _port(self, place: str, value: Port | None, alias: str | None) -> Ranges:
         if alias is None:

@@ -41,10 +41,13 @@ _rarer = attrgetter(
 _NONE = (None,) * 8
 
 
+def has_rare_conditions(rule: FirewallRule) -> bool:
+    """Has it conditions that few rules have?"""
+    return bool(_rarer(rule) != _NONE)
+
+
 def rare_conditions(rule: FirewallRule, place: str) -> Iterator[tuple[int, Ranges]]:
     """Conditions that few rules have."""
-    if _rarer(rule) == _NONE:
-        return
     if rule.flags is not None:
         yield FwField.FW_DETAIL, _flags(f"{place}.flags", rule.flags)
     if rule.icmp_type is not None:
