@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 import threading
 import time
 
@@ -17,6 +18,7 @@ from tests.lab import GUARDED, GUARDED6, SENDER, SENDER6, Lab
 FORGED = {4: "198.18.0.0", 6: "2001:db8:5::a000:0"}
 OF = {4: (SENDER, GUARDED), 6: (SENDER6, GUARDED6)}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+HPING3 = ["hping3", "-i", "u50", "-q", "-S", "-p", "80", "--rand-source", "-c", "400000"]
 GREETING = b"at your service" * 100
 
 
@@ -122,6 +124,26 @@ def test_under_a_syn_flood_a_real_client_gets_in_by_a_cookie(lab, flood, family)
     (alert, *_) = running.alerts("default-syn_flood")
     assert alert["context"]["attack"]["targets"][0]["ip"] == OF[family][1]
     assert running.alerts("guard-syn_flood")[0]["action"] == "cookie"
+
+
+@pytest.mark.usefixtures("flood")  # for the sake of its end of the veth, which takes XDP_TX
+def test_curl_is_served_while_hping3_floods(lab):
+    """Tools that others made, on both sides."""
+    running = agent(lab, syn_protection={"enabled": True, "threshold_pps": 10})
+    flooding = subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{lab.sender}", *HPING3, GUARDED],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with greeter(lab):
+            until(lambda: running.cli("ddos", "status")["cookies"]["sent"] > 500)
+            for _ in range(5):
+                got = lab.run(lab.sender, "curl", "-sS", "-m9", "--http0.9", f"http://{GUARDED}/")
+                assert got.stdout.encode() == GREETING, got.stderr
+    finally:
+        flooding.kill()
+        flooding.wait()
 
 
 def test_without_a_listener_here_syns_go_their_way(lab):
