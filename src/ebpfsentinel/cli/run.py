@@ -128,10 +128,11 @@ def banner(agent: Agent, listeners: Listeners) -> str:
             hooks[program.domain] += 1
     for name, engine in agent.engines.items():
         status = engine.status()
-        lines.append(
-            f"  {name:<10} mode {status.get('mode', '-'):<6} {status.get('rule_count', 0)} rules, "
+        shown = (
+            f"mode {status.get('mode', '-'):<6} {status.get('rule_count', 0)} rules, "
             f"{hooks.get(name, 0)} programs attached"
         )
+        lines.append(f"  {name:<10} {shown if status.get('enabled', True) else 'off'}")
     if not agent.ready:
         lines.append(f"  NOT READY  {agent.not_ready_reason}")
     lines += [
