@@ -52,8 +52,8 @@ _SHOWN = (
     "schedule",
     "expires_at",
 )
-_QUIET_NS = 1_000_000_000
-"""So long after the last rule was added one by one, all are compiled into banks."""
+_QUIET_NS, _LATEST_NS = 1_000_000_000, 10_000_000_000
+"""So long after the last rule that was added one by one, or the first, all are compiled."""
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -125,12 +125,13 @@ class FirewallEngine:
         (rule,) = added(runtime[-1:])
         if rule[0].id in self._set.numbers:
             return None
-        planned = more(self._set, tuple(runtime), self._checker.check_more(*rule))
+        checked = self._checker.check_more(*rule)
+        planned = more(self._set, tuple(runtime), checked, around.now_ns)
         if planned is None:
             return None
-        quiet_ns = around.now_ns + _QUIET_NS
-        until_ns = min(quiet_ns, self._checker.until_ns or quiet_ns)
         state, actions = planned
+        quiet_ns = min(around.now_ns + _QUIET_NS, state.since_ns + _LATEST_NS)
+        until_ns = min(quiet_ns, self._checker.until_ns or quiet_ns)
         return Plan(state, actions, None, until_ns, self._links, {"numbers": state.new})
 
     def _memo(self, state: RuleSet) -> dict[str, Any]:

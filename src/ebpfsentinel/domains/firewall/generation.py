@@ -61,10 +61,10 @@ class RuleSet:
     ``names`` also keeps the ids of rules that are gone, for events still on their way; no number
     below ``free`` is free. ``new`` has the rules that were not there before. ``places`` has what
     each place of ``fw_banks`` was compiled from, ``serials`` what it is called in ``fw_head``, and
-    ``fresh`` how many rules were added there since. ``runtime`` are the rules of the API, as handed
-    in. ``cpus`` are those that rules steer to, ``mirrors`` has, by the numbers of rules whose
-    packets are copied, the interface for that; none of what is not enabled, which the kernel is not
-    given.
+    ``fresh`` how many rules were added there since, the first at ``since_ns`` (wall time).
+    ``runtime`` are the rules of the API, as handed in. ``cpus`` are those that rules steer to,
+    ``mirrors`` has, by the numbers of rules whose packets are copied, the interface for that; none
+    of what is not enabled, which the kernel is not given.
     """
 
     settings: FirewallSettings
@@ -75,6 +75,7 @@ class RuleSet:
     places: dict[int, Bank] = field(default_factory=dict)
     serials: dict[int, int] = field(default_factory=dict)
     fresh: dict[int, int] = field(default_factory=dict)
+    since_ns: int = 0
     runtime: tuple[msgspec.Struct, ...] = ()
     new: dict[str, int] = field(default_factory=dict)
     free: int = 1
@@ -141,7 +142,7 @@ def whole(
 
 
 def more(
-    before: RuleSet, runtime: tuple[msgspec.Struct, ...], found: CheckedRule
+    before: RuleSet, runtime: tuple[msgspec.Struct, ...], found: CheckedRule, now_ns: int
 ) -> tuple[RuleSet, tuple[Action, ...]] | None:
     """One rule more of the API, the last; None: it is not to be had without a whole plan."""
     number = before.free
@@ -160,6 +161,7 @@ def more(
         numbers=before.numbers | {found.rule.id: number},
         names=before.names | {number: found.rule.id},
         fresh=before.fresh | taken,
+        since_ns=before.since_ns or now_ns,
         runtime=runtime,
         new={found.rule.id: number},
         free=number + 1,

@@ -172,10 +172,11 @@ class Adding:
     def __init__(self, *lines, **settings):
         self.settings = convert({"rules": list(lines), **settings}, FirewallSettings, "firewall")
         self.engine, self.added = FirewallEngine(Tools(rules=Cel())), []
+        self.around = AROUND
         self.plan()
 
-    def plan(self, around=AROUND):
-        made = self.engine.plan(self.settings, {"rules": self.added}, around)
+    def plan(self):
+        made = self.engine.plan(self.settings, {"rules": self.added}, self.around)
         self.engine.commit(made)
         return made
 
@@ -202,6 +203,16 @@ def test_one_rule_more_is_patched_in_and_compiled_when_no_more_come():
     assert set(packed.memo["numbers"]) >= {"a", "b", "c"}
     assert packed.until_ns is None
     assert kinds(adding.add(id="d")) == [MapDelete, Patch, Patch]
+
+
+def test_rules_that_keep_coming_are_compiled_in_the_end():
+    adding, second = Adding(RULE), 10**9
+    for number in range(20):
+        adding.around = dataclasses.replace(AROUND, now_ns=(100 + number) * second // 2)
+        plan = adding.add(id=f"b{number}")
+        assert plan.until_ns == min(adding.around.now_ns + second, 60 * second)
+    adding.plan()
+    assert adding.add(id="again").until_ns == adding.around.now_ns + second
 
 
 @pytest.mark.parametrize(
