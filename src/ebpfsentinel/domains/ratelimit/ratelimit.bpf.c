@@ -72,18 +72,22 @@ struct walk {
 	__u32 outcome; /* enum outcome */
 };
 
-static __always_inline __u64 window_at(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
+/*
+ * A window's state after the packet; 0: it does not conform. A function of its own, so that the verifier
+ * follows it once.
+ */
+__noinline __u64 rl_next_window(__u32 algorithm, __u64 seen, __u64 now_ns, __u32 rate)
 {
-	return rule->algorithm == RL_FIXED_WINDOW ? fixed_window_next(seen, now_ns, rule->rate)
-						  : sliding_window_next(seen, now_ns, rule->rate);
+	return algorithm == RL_FIXED_WINDOW ? fixed_window_next(seen, now_ns, rate)
+					    : sliding_window_next(seen, now_ns, rate);
 }
 
-/* A window's state after the packet; 0: it does not conform. */
+/* By the coarse clock, or else by the exact one. */
 static __always_inline __u64 next_window(const struct rl_rule *rule, __u64 seen, __u64 now_ns)
 {
-	__u64 next = window_at(rule, seen, now_ns);
+	__u64 next = rl_next_window(rule->algorithm, seen, now_ns, rule->rate);
 
-	return next ? next : window_at(rule, seen, bpf_ktime_get_ns());
+	return next ? next : rl_next_window(rule->algorithm, seen, bpf_ktime_get_ns(), rule->rate);
 }
 
 static __always_inline bool admit_to_bucket(const struct limit *limit, __u64 now_ns)
