@@ -34,11 +34,11 @@ from bench.flood import CPU, core_seconds, nft, nft_counter, on_one_core
 from bench.progrun import Trace, fd_of
 from ebpfsentinel import domains
 from ebpfsentinel.config import discover
-from ebpfsentinel.domains.ddos.tests.defended import echo, tcp
-from ebpfsentinel.domains.ddos.tests.flood import Flood
+from ebpfsentinel.domains.ddos.tests.defended import echo, tcp, udp
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.action import Swap
 from ebpfsentinel.model.domain import Surroundings, Tools
+from tests.flood import Flood
 from tests.lab import GUARDED, SENDER, Lab, ip
 
 if TYPE_CHECKING:
@@ -341,6 +341,38 @@ def peers() -> Iterator[dict[str, Any]]:
         yield _row(f"{name}: ours / nftables", "ratio", ratios, 1, 3)
 
 
+def accuracy() -> Iterator[dict[str, Any]]:
+    """What each guard lets through of a flood, against what it should: its rate and its burst."""
+    limits = {"rst_threshold": 500, "fin_threshold": 2000, "ack_threshold": 200}
+    ports = [{"port": 53, "max_pps": 20_000}]
+    sections = {
+        "icmp_protection": {"enabled": True, "max_pps": 1000, "max_payload_size": 0},
+        "amplification_protection": {"enabled": True, "ports": ports},
+        "connection_tracking": {"enabled": True} | limits,
+    }
+    tasks = {
+        "icmp_flood": (echo(SENDER, GUARDED, 22), 1000),
+        "udp_amplification": (udp(SENDER, GUARDED, 53), 20_000),
+        "rst_flood": (tcp(SENDER, GUARDED, "R"), 500),
+        "fin_flood": (tcp(SENDER, GUARDED, "F"), 2000),
+    }
+    with laboratory() as (lab, _, flood):
+        agent = _agent(lab, mode="block", **sections)
+        for kind, (frame, rate) in tasks.items():
+            _aim(lab, flood, frame, SENDER, 1)
+            began, sent = time.monotonic(), flood.sent
+            with flood.flowing(100_000, CPU):
+                time.sleep(5)
+            took = time.monotonic() - began
+            refused = agent.cli("ddos", "status")["refused"][kind]
+            passed = flood.sent - sent - refused
+            yield _row(
+                f"guard {kind}, {rate:,} packets/s asked of 100,000: passed / allowed",
+                "ratio",
+                [passed / (rate * (took + 1))],
+            )
+
+
 def memory() -> Iterator[dict[str, Any]]:
     """Resident bytes before and after a million sources."""
     with laboratory() as (lab, _, flood):
@@ -371,11 +403,11 @@ def _resident(pid: int) -> int:
 
 def run() -> list[dict[str, Any]]:
     """The rows of the table."""
-    return [*chain(), *goodput(), *delays(), *peers(), *memory()]
+    return [*chain(), *goodput(), *delays(), *accuracy(), *peers(), *memory()]
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or ["chain", "goodput", "delays", "peers", "memory"]
+    asked = sys.argv[1:] or ["chain", "goodput", "delays", "accuracy", "peers", "memory"]
     for part in asked:
         for row in globals()[part]():
             print(json.dumps(row))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import time
 
 import msgspec
@@ -11,10 +13,11 @@ import pytest
 from ebpfsentinel import domains
 from ebpfsentinel.config import discover
 from ebpfsentinel.domains.ddos.tests.defended import DROP, PASS, echo
+from ebpfsentinel.domains.firewall.tests.fuzz_frames import Fuzz
 from ebpfsentinel.kernel import clock
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.domain import Surroundings, Tools
-from ebpfsentinel.model.kernel import DRY, META, LimitStatus
+from ebpfsentinel.model.kernel import DRY, META, Frames, LimitStatus
 from ebpfsentinel.model.packets import WOULD
 
 SOURCE, HERE = "198.51.100.7", "127.0.0.1"
@@ -109,3 +112,46 @@ def test_a_question_is_answered_for_the_whole_chain(chain):
     chain.settings("ratelimit", default_rate=5, default_burst=1)
     chain.run(2)
     assert chain.meta(DRY)["limit_status"] == LimitStatus.OVER
+
+
+def test_hostile_frames_pass_where_nothing_limits_them(chain):
+    """Cut, chained and overlapping headers are not taken for a flood, nor for its answer."""
+    chain.settings("firewall")
+    chain.settings("ratelimit", default_rate=9_000_000, default_burst=9_000_000)
+    huge = 90_000_000
+    chain.settings(
+        "ddos",
+        syn_protection={"enabled": True, "threshold_pps": huge},
+        icmp_protection={"enabled": True, "max_pps": huge, "max_payload_size": 0},
+        amplification_protection={"enabled": True, "ports": [{"port": 53, "max_pps": huge}]},
+        connection_tracking={
+            "enabled": True,
+            "rst_threshold": huge,
+            "fin_threshold": huge,
+            "ack_threshold": huge,
+        },
+    )
+    frames = list(itertools.islice(hostile(), 5000))
+    answers = chain.kernel.run_many("xdp_root", Frames.of(frames))
+    verdicts = answers.retval[~answers.refused]
+    assert len(verdicts) > 4000
+    assert set(verdicts.tolist()) == {PASS}
+    assert set(chain.kernel.failures().values()) == {0}
+
+
+def test_hostile_frames_are_answered_with_nothing_but_a_verdict(chain):
+    """Also with every guard at its tightest."""
+    chain.settings(
+        "ddos",
+        syn_protection={"enabled": True, "threshold_mode": False},
+        icmp_protection={"enabled": True, "max_pps": 1},
+        connection_tracking={"enabled": True, "rst_threshold": 1, "fin_threshold": 1},
+    )
+    frames = list(itertools.islice(hostile(), 5000))
+    answers = chain.kernel.run_many("xdp_root", Frames.of(frames))
+    assert set(answers.retval[~answers.refused].tolist()) == {PASS, DROP}
+
+
+def hostile():
+    """Frames that nobody means well with, without end."""
+    return itertools.chain.from_iterable(Fuzz(random.Random(5)))
