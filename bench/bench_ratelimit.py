@@ -59,7 +59,7 @@ _FASTEST = 3_000_000
 
 def run() -> list[dict[str, Any]]:
     """The rows of the table."""
-    return [*accuracy(), *costs(), *against_nftables()]
+    return [*accuracy(), *costs(), *against_nftables(), *memory()]
 
 
 @contextlib.contextmanager
@@ -293,6 +293,42 @@ def _nftables(lab: Lab, flood: OneCoreFlood, family: str, hook: str) -> int:
         nft(lab, clean)
 
 
+# Memory
+
+
+def memory() -> Iterator[dict[str, Any]]:
+    """A million sources, each with a bucket in use for a second: more than there are places."""
+    with laboratory() as (lab, folder):
+        flood, limited = Flood(lab, folder), Limited(lab)
+        try:
+            told = lab.run(lab.guarded, "ip", "-j", "link", "show", "guard0").stdout
+            mac = bytes.fromhex(json.loads(told)[0]["address"].replace(":", ""))
+            flood.aim(mac + frame(SENDER, GUARDED)[6:], "198.18.0.0", 1 << 20)
+            limited.judge.limits(rule("any", rate=1, burst=10))
+            before = _map_bytes(limited.kernel)
+            flood.send(5_000_000)
+            after, table = _map_bytes(limited.kernel), limited.judge.table()
+        finally:
+            limited.close()
+            flood.close()
+    megabytes = [before / 1e6, after / 1e6]
+    yield _row("rate limits' maps, before a million sources and after", "MB", megabytes)
+    buckets, evictions = table["buckets_claimed"], table["evictions"]
+    yield {
+        "name": f"evictions counted, of {buckets:,} buckets",
+        "unit": "buckets",
+        "median": evictions,
+        "spread": [evictions, evictions],
+    }
+
+
+def _map_bytes(kernel: LinuxKernel) -> int:
+    """What the kernel says that the limiter's maps take (proc_pid_fdinfo(5))."""
+    maps = (found for name, found in kernel._maps.items() if name.startswith("rl_"))  # noqa: SLF001
+    lines = (Path(f"/proc/self/fdinfo/{found.fd}").read_text().splitlines() for found in maps)
+    return sum(int(line.split()[1]) for each in lines for line in each if "memlock" in line)
+
+
 def _row(
     name: str, unit: str, values: list[float], must: float | None = None, aim: float | None = None
 ) -> dict[str, Any]:
@@ -306,6 +342,6 @@ def _row(
 
 
 if __name__ == "__main__":
-    for made in (accuracy, costs, against_nftables):
+    for made in (accuracy, costs, against_nftables, memory):
         for line in made():
             print(json.dumps(line), flush=True)

@@ -18,6 +18,7 @@ from ebpfsentinel.domains.ratelimit.events import RL_COOKIES, RL_TABLE_COUNT
 from ebpfsentinel.domains.ratelimit.ledger import Offenders, Told
 from ebpfsentinel.domains.ratelimit.settings import (
     MAX_RULES,
+    LimitAction,
     RateLimitRuleView,
     RateLimitSettings,
 )
@@ -178,14 +179,12 @@ class RateLimitEngine:
     def tick(self, now_ns: int) -> Outcome:
         """What no event told of limits that are quiet by now."""
         by_number = {self._now.number(limit): limit for limit in self._now.limits}
-        would = self._now.settings.mode is Mode.ALERT
-        return Outcome(
-            [
-                rest_alert(by_number.get(number), self._name(number), count, now_ns, would)
-                for number, count in self.told.rests(now_ns)
-                if number in self._now.names
-            ]
-        )
+        would, alerts = self._now.settings.mode is Mode.ALERT, []
+        for number, count in self.told.rests(now_ns):
+            limit = by_number.get(number)
+            if limit is None or limit.rule.action is not LimitAction.PASS:
+                alerts.append(rest_alert(limit, self._name(number), count, now_ns, would))
+        return Outcome(alerts)
 
     def items(self, collection: str) -> Sequence[RateLimitRuleView]:
         """The limits with their packets; the default last."""

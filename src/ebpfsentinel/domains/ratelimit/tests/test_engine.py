@@ -225,6 +225,15 @@ def test_alerts_add_up_to_the_packets_over_the_limit(steps):
     assert told == over
 
 
+def test_w8_a_limit_that_only_counts_tells_nothing():
+    engine = engine_of(RULE | {"action": "pass"})
+    counts = np.zeros(16384, RL_COUNT)
+    counts["over"][number_of(engine, "a")] = 500
+    engine.feed("rl_count", counts, 0)
+    assert engine.tick(9 * SECOND).alerts == []
+    assert views(engine)["a"].over == 500
+
+
 def test_what_an_earlier_agent_counted_is_not_told_again():
     memo = change(engine_of(), RULE).memo
     engine = RateLimitEngine(Tools(rules=Cel()))
