@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -39,11 +40,11 @@ def flood(lab, tmp_path):
 RULE = {"id": "r", "rate": 1, "burst": 2, "dst_port": 5353}
 
 
-def agent(lab, *rules, xdp_mode="auto", **settings):
+def agent(lab, *rules, xdp_mode="auto", on_exit="detach", **settings):
     """An agent that limits, and does nothing else."""
     limits = {"enabled": True, "mode": "block", "default_rate": 0, "rules": list(rules)}
     return lab.agent(
-        agent={"xdp_mode": xdp_mode},
+        agent={"xdp_mode": xdp_mode, "on_exit": on_exit},
         ratelimit=limits | settings,
         process={"enabled": False},
         firewall={"enabled": False},
@@ -155,6 +156,27 @@ def test_what_the_floor_spares_passes_and_is_told(lab):
     assert lab.arrivals(5353, 30) == 30
     (alert,) = until(lambda: running.alerts("r"))
     assert alert["action"] == "spared"
+
+
+def test_buckets_outlive_the_agent_that_made_them(lab):
+    """One by number, one in the table, which needs the secret of the agent before."""
+    limits = [
+        {"id": "host", "rate": 1, "burst": 60, "src_ip": SENDER6, "dst_port": 5353},
+        {"id": "net", "rate": 1, "burst": 60, "src_ip": "10.77.0.0/24", "dst_port": 5353},
+    ]
+    running = agent(lab, *limits, on_exit="keep")
+    try:
+        assert [lab.arrivals(5353, 80, ipv6=six) for six in (False, True)] == [60, 60]
+        running.signal(signal.SIGKILL)
+        running.wait()
+        assert lab.arrivals(5353, 80) < 20
+        running.end()
+        running.start()
+        assert all(lab.arrivals(5353, 80, ipv6=six) < 30 for six in (False, True))
+        assert limit(lab, "net")["passed"] >= 60
+    finally:
+        running.end()
+        running.cli("detach", "--all")
 
 
 @contextlib.contextmanager
