@@ -20,25 +20,25 @@ from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import DRY, META, Frames, LimitStatus
 from ebpfsentinel.model.packets import WOULD
 
-SOURCE, HERE = "198.51.100.7", "127.0.0.1"
+HERE = "127.0.0.1"
+SOURCES = (f"198.51.100.{number}" for number in itertools.count(1))
 CHAIN = ("firewall", "ratelimit", "ddos")
+CARDS = {card.name: card for card in discover(domains) if card.name in CHAIN}
 
 
 class Chain:
-    """The three, loaded, and their engines."""
+    """The three, loaded, and their engines; a source of its own, and counts since :meth:`all`."""
 
-    def __init__(self):
-        self.cards = {card.name: card for card in discover(domains) if card.name in CHAIN}
-        self.kernel = LinuxKernel()
-        self.kernel.load(list(self.cards.values()))
-        self.engines = {name: card.engine(Tools(rules=None)) for name, card in self.cards.items()}
+    def __init__(self, kernel):
+        self.kernel, self.source = kernel, next(SOURCES)
+        self.engines = {name: card.engine(Tools(rules=None)) for name, card in CARDS.items()}
 
     def settings(self, name, mode="block", **written):
         if name == "firewall":
             written["anti_lockout"] = {"enabled": False}
         else:
             written["enabled"] = True
-        wanted = msgspec.convert(written | {"mode": mode}, self.cards[name].settings)
+        wanted = msgspec.convert(written | {"mode": mode}, CARDS[name].settings)
         now_ns = time.time_ns()
         around = Surroundings(boot_offset_ns=clock.boot_offset_ns(), now_ns=now_ns, anew=True)
         plan = self.engines[name].plan(wanted, {}, around)
@@ -50,40 +50,56 @@ class Chain:
         self.settings("firewall", mode, rules=[rule])
         self.settings("ratelimit", mode, default_rate=rate, default_burst=rate)
         self.settings("ddos", mode, icmp_protection={"enabled": True, "max_pps": pings})
+        self.before = self.totals()
 
     def run(self, times):
-        return [self.kernel.run("xdp_root", echo(SOURCE, HERE)).retval for _ in range(times)]
+        return [self.kernel.run("xdp_root", echo(self.source, HERE)).retval for _ in range(times)]
 
     def meta(self, program="xdp_root"):
-        return np.frombuffer(self.kernel.run(program, echo(SOURCE, HERE)).meta, META)[0]
+        return np.frombuffer(self.kernel.run(program, echo(self.source, HERE)).meta, META)[0]
+
+    def totals(self):
+        limits, defence = self.kernel.total("rl_count"), self.kernel.total("ddos_count")
+        return np.array(
+            [
+                self.kernel.total("fw_count")["packets"].sum(),
+                limits["passed"].sum() + limits["over"].sum(),
+                defence["packets"][0, -1],
+                limits["over"].sum(),
+                limits["dropped"].sum(),
+                defence["refused"].sum(),
+            ],
+            np.int64,
+        )
 
     def counted(self):
-        """Packets that each of the three has seen."""
-        limits = self.kernel.total("rl_count")
-        return (
-            int(self.kernel.total("fw_count")["packets"].sum()),
-            int(limits["passed"].sum() + limits["over"].sum()),
-            int(self.kernel.total("ddos_count")["packets"][0, -1]),
-        )
+        """Packets that each has seen; over a limit, dropped for it, and refused as a flood."""
+        return (self.totals() - self.before).tolist()
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    made = LinuxKernel()
+    made.load(list(CARDS.values()))
+    yield made
+    made.detach()
 
 
 @pytest.fixture
-def chain():
-    made = Chain()
-    yield made
-    made.kernel.detach()
+def chain(kernel):
+    return Chain(kernel)
 
 
 def test_each_judges_what_the_one_before_lets_pass(chain):
     chain.all(rate=10, pings=5)
     assert chain.run(30) == [PASS] * 5 + [DROP] * 25
-    assert chain.counted() == (30, 30, 10)
+    assert chain.counted() == [30, 30, 10, 20, 20, 5]
 
 
 def test_what_the_firewall_denies_costs_nobody_a_token(chain):
     chain.all(action="deny")
     assert chain.run(30) == [DROP] * 30
-    assert chain.counted() == (30, 0, 0)
+    assert chain.counted() == [30, 0, 0, 0, 0, 0]
 
 
 def test_the_rule_and_the_limit_travel_with_the_packet(chain):
@@ -96,10 +112,7 @@ def test_the_rule_and_the_limit_travel_with_the_packet(chain):
 def test_in_alert_mode_all_compute_the_same_and_drop_nothing(chain):
     chain.all("alert", action="deny", rate=10, pings=5)
     assert chain.run(30) == [PASS] * 30
-    assert chain.counted() == (30, 30, 30)
-    limits, defence = chain.kernel.total("rl_count"), chain.kernel.total("ddos_count")
-    assert (int(limits["over"].sum()), int(limits["dropped"].sum())) == (20, 0)
-    assert int(defence["refused"].sum()) == 25
+    assert chain.counted() == [30, 30, 30, 20, 0, 25]
 
 
 def test_a_question_is_answered_for_the_whole_chain(chain):
