@@ -53,7 +53,8 @@ class Chain:
         self.before = self.totals()
 
     def run(self, times):
-        return [self.kernel.run("xdp_root", echo(self.source, HERE)).retval for _ in range(times)]
+        frames = Frames.of([echo(self.source, HERE)] * times)
+        return self.kernel.run_many("xdp_root", frames).retval.tolist()
 
     def meta(self, program="xdp_root"):
         return np.frombuffer(self.kernel.run(program, echo(self.source, HERE)).meta, META)[0]

@@ -218,10 +218,8 @@ def test_an_ack_with_the_cookie_makes_its_source_known(listener, defended):
 def test_below_the_threshold_syns_go_up(listener, defended):
     _, port = listener
     defended.settings(syn_protection={"enabled": True, "threshold_pps": 100})
-    verdicts = [
-        defended.run(tcp(f"198.51.100.{number}", OF[4][1], "S", 4242, port))[0]
-        for number in range(30)
-    ]
+    syns = [tcp(f"198.51.100.{number}", OF[4][1], "S", 4242, port) for number in range(30)]
+    verdicts = defended.run_all(syns)
     assert verdicts[:10] == [PASS] * 10
     assert TX in verdicts[10:]
 
@@ -274,7 +272,7 @@ def test_a_throttle_leaves_the_unknown_what_is_left_and_the_known_their_share(de
     throttled(defended, 60)
     make_known(defended, "203.0.113.5")
     forged = [udp(f"198.51.100.{number}", "127.0.0.1", 99) for number in range(40)]
-    verdicts = [defended.run(frame)[0] for frame in forged]
+    verdicts = defended.run_all(forged)
     assert verdicts[:10] == [PASS] * 10
     assert verdicts[-10:] == [DROP] * 10
     assert defended.run(udp("203.0.113.5", "127.0.0.1", 99), 100) == [PASS] * 100
