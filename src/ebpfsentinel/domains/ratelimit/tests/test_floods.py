@@ -57,9 +57,10 @@ def until(wanted, seconds=30):
     return found
 
 
-def passed(judge, rule_id="r"):
-    """When, and how many by then."""
-    count = judge.counts(rule_id)
+def used_up(judge):
+    """The next moment when packets are refused, and how many have passed by then."""
+    before = judge.counts().over
+    count = until(lambda: (found := judge.counts()).over > before and found)
     return time.monotonic(), count.passed
 
 
@@ -67,19 +68,23 @@ def passed(judge, rule_id="r"):
 @pytest.mark.parametrize("algorithm", ["token_bucket", "fixed_window", "sliding_window"])
 @pytest.mark.parametrize("family", [4, 6])
 def test_w9_the_rate_is_true_on_any_number_of_cpus(lab, flood, judge, family, algorithm, cpus):
-    """Ten times the rate is sent; behind the burst, what passes is the rate."""
+    """Ten times the rate is sent; once it is used up, what passes is the rate, and no more.
+
+    Senders that other work holds up send too little for a while, which no limit makes good: so less
+    than the rate is no fault here, as long as it is most of it (the bench is strict).
+    """
     judge.limits(rule(rate=2000, burst=2000, algorithm=algorithm, protocol="udp"))
     flood.aim(to_guard(lab, family), OF[family][0], 1)
     with contextlib.ExitStack() as stack:
         for cpu in CPUS[:cpus]:
             stack.enter_context(flood.flowing(20_000 // cpus, cpu))
         until(lambda: judge.counts().passed > 3000)
-        began, first = passed(judge)
+        began, first = used_up(judge)
         until(lambda: time.monotonic() - began > 2)
-        ended, last = passed(judge)
+        ended, last = used_up(judge)
     wanted = 2000 * (ended - began)
-    slack = 2000 if algorithm == "fixed_window" else 0.05 * wanted
-    assert abs(last - first - wanted) <= slack
+    window = 2000 if algorithm == "fixed_window" else 0
+    assert 0.5 * wanted - window <= last - first <= 1.03 * wanted + window
 
 
 @pytest.mark.parametrize("family", [4, 6])
