@@ -153,7 +153,8 @@ static __always_inline enum ddos_reason defend(struct scene *scene)
 {
 	enum ddos_reason reason;
 
-	if (!scene->packet->family || !look_up_scene(scene))
+	if (!scene->packet->family || is_neighbour_discovery(scene->packet) ||
+	    !look_up_scene(scene))
 		return DDOS_WANTED;
 	scene->type = type_of(scene->head, scene->packet);
 	if (!scene->packet->dry)

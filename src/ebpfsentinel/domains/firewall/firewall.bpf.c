@@ -118,20 +118,6 @@ static __always_inline void report(struct packet *packet)
 }
 
 /*
- * ARP and IPv6 neighbour discovery (RFC 4861; the stack checks its hop limit) pass where no rule says
- * otherwise, also under a default drop: without them no packet that a rule allows could arrive. In
- * IPv4, protocol 58 is nothing of the kind.
- */
-static __always_inline bool is_neighbour_discovery(const struct packet *packet)
-{
-	if (packet->ethertype == ETHERTYPE_ARP)
-		return true;
-	return packet->family == 6 && packet->protocol == PROTOCOL_ICMPV6 &&
-	       packet->icmp >> 8 >= ICMPV6_ROUTER_SOLICITATION &&
-	       packet->icmp >> 8 <= ICMPV6_NEIGHBOUR_ADVERTISEMENT;
-}
-
-/*
  * Judge the packet and write the verdict into it; true: it must be dropped. What is not IP, or has
  * no whole IP header, matches no rule: the default policy has it. `again`: XDP has judged it, and all
  * there is to find out is whether it is to be copied.

@@ -281,7 +281,7 @@ static __always_inline enum outcome judge(struct packet *packet)
 	struct walk walk = {.packet = packet};
 	__u32 source;
 
-	if (!packet->family)
+	if (!packet->family || is_neighbour_discovery(packet))
 		return GOES_ON;
 	walk.limits = limits_in_force();
 	if (!walk.limits) {

@@ -310,6 +310,20 @@ static __always_inline int xdp_pass(struct xdp_md *ctx, const struct packet *pac
 	return XDP_PASS;
 }
 
+/*
+ * ARP and IPv6 neighbour discovery (RFC 4861; the stack checks its hop limit) pass where no rule says
+ * otherwise, also under a default drop, and no limit or throttle counts them: without them no packet
+ * that is let in could arrive. In IPv4, protocol 58 is nothing of the kind.
+ */
+static __always_inline bool is_neighbour_discovery(const struct packet *packet)
+{
+	if (packet->ethertype == ETHERTYPE_ARP)
+		return true;
+	return packet->family == 6 && packet->protocol == PROTOCOL_ICMPV6 &&
+	       packet->icmp >> 8 >= ICMPV6_ROUTER_SOLICITATION &&
+	       packet->icmp >> 8 <= ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+}
+
 /* Must a drop by the program at this place of the chain be called off? */
 static __always_inline bool packet_spared(const struct packet *packet)
 {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA
 
 from ebpfsentinel.domains.ddos.events import (
     DDOS_BLOCK,
@@ -276,6 +277,16 @@ def test_a_throttle_leaves_the_unknown_what_is_left_and_the_known_their_share(de
     assert verdicts[:10] == [PASS] * 10
     assert verdicts[-10:] == [DROP] * 10
     assert defended.run(udp("203.0.113.5", "127.0.0.1", 99), 100) == [PASS] * 100
+
+
+def test_a_throttle_leaves_neighbour_discovery_alone(defended):
+    """Without it, nobody on the link could reach this host, known or not."""
+    defended.settings()
+    throttled(defended, 60)
+    defended.run(udp(*OF[6], 99), 30)
+    assert defended.run(udp(*OF[6], 99)) == [DROP]
+    for kind in (ICMPv6ND_NS, ICMPv6ND_NA, ICMPv6ND_RA):
+        assert defended.run(ether(IPv6(src="fe80::1", dst="fe80::2"), kind()), 50) == [PASS] * 50
 
 
 def test_a_throttle_lapses_in_the_kernel(defended):

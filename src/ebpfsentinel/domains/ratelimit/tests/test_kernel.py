@@ -278,11 +278,14 @@ def test_a_disabled_limit_is_not_in_force(judge):
     assert judge.passed(frame(), 5) == 5
 
 
-def test_what_is_not_ip_has_no_limit(judge):
+def test_what_is_not_ip_and_neighbour_discovery_have_no_limit(judge):
     judge.limits(rule(rate=1, burst=1, scope="global"))
     arp = bytes(12) + b"\x08\x06" + bytes(46)
     assert judge.passed(arp, 5) == 5
     assert judge.passed(frame(protocol=ICMPV6, **V6), 5) == 1
+    echo = frame(protocol=ICMPV6, **V6)
+    solicitation = echo[:54] + b"\x87" + echo[55:]
+    assert judge.passed(solicitation, 5) == 5
 
 
 def test_ten_thousand_sources_with_limits_of_their_own(judge):
