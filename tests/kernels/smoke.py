@@ -76,6 +76,8 @@ class Smoke:
         self.step("programs", programs)
         for mode in ("auto", "generic", "tc"):
             self.step(f"packets {mode}", lambda mode=mode: packets(mode))
+            self.step(f"copies {mode}", lambda mode=mode: copies(mode))
+        self.step("routes", routes)
         self.step("exec", execs)
 
 
@@ -85,13 +87,24 @@ def programs() -> list[dict[str, Any]]:
     from ebpfsentinel.config import discover  # noqa: PLC0415
     from ebpfsentinel.domains.firewall.tests.network import Network  # noqa: PLC0415
     from ebpfsentinel.kernel.load import LinuxKernel  # noqa: PLC0415
+    from ebpfsentinel.model.kernel import KernelError  # noqa: PLC0415
 
     network = Network()
     kernel = LinuxKernel()
+    loaded: list[Any] = []
+    refused = []
     try:
-        kernel.load(list(discover(domains)))
+        for card in discover(domains):
+            try:
+                kernel.load([*loaded, card])
+                loaded.append(card)
+            except KernelError as error:
+                refused.append(
+                    {"name": "all", "domain": card.name, "loaded": False, "needed": True,
+                     "reason": str(error).splitlines()[0]}
+                )  # fmt: skip
         network.agent.call(kernel.attach, [network.agent.device])
-        return [
+        return refused + [
             {"name": p.name, "domain": p.domain, "loaded": p.loaded, "attached": bool(p.attached),
              "hook": p.hook, "reason": p.reason}
             for p in kernel.programs()
@@ -133,6 +146,69 @@ def packets(mode: str) -> dict[str, Any]:
         return found
     finally:
         network.agent.call(kernel.detach)
+        network.close()
+
+
+def copies(mode: str) -> dict[str, Any]:
+    """Rules with a mirror: what leaves by it of packets that are denied, and of others."""
+    import msgspec  # noqa: PLC0415
+
+    from ebpfsentinel.domains.firewall.settings import FirewallRule  # noqa: PLC0415
+    from ebpfsentinel.domains.firewall.tests.guard import Guard  # noqa: PLC0415
+    from ebpfsentinel.domains.firewall.tests.network import Network  # noqa: PLC0415
+    from ebpfsentinel.domains.firewall.tests.wire import raw  # noqa: PLC0415
+    from ebpfsentinel.model.kernel import XdpMode  # noqa: PLC0415
+
+    network = Network()
+    agent = network.agent
+    guard = Guard(network, XdpMode(mode))
+    try:
+        agent.ip("link", "add", "mon0", "type", "veth", "peer", "tap0")
+        for device in ("mon0", "tap0"):
+            agent.ip("link", "set", device, "up")
+        gro = ["ethtool", "-K", "tap0", "gro", "on"]  # which gives a veth its NAPI, Linux 5.13
+        agent.call(subprocess.run, gro, check=False)
+        guard.attach()
+        links = agent.call(lambda: {name: index for index, name in socket.if_nameindex()})
+        rules = [
+            {"id": f"r{port}", "priority": 1, "action": action, "dst_port": port, "mirror": "mon0"}
+            | ({"cpu": 0} if action == "allow" else {})
+            for port, action in ((DENIED, "deny"), (ALLOWED, "allow"))
+        ]
+        made = [msgspec.convert(rule, FirewallRule) for rule in rules]
+        agent.call(guard.judge.rules, *made, around={"links": links, "cpus": 2})
+        tap = agent.call(raw, "tap0")
+        arrived = arrivals(network, socket.AF_INET)
+        seen = dict.fromkeys((DENIED, ALLOWED), 0)
+        tap.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while min(seen.values()) < COUNT:
+                port = int.from_bytes(tap.recv(2048)[36:38], "big")
+                if port in seen:
+                    seen[port] += 1
+        tap.close()
+        counted = guard.kernel.total("fw_copies")[0]
+        steered = not guard.kernel.failures()["cpu"]
+        told = {name: int(counted[name]) for name in counted.dtype.names}
+        return {"seen": seen, "arrived": arrived, "counted": told, "steered": steered}
+    finally:
+        guard.close()
+        network.close()
+
+
+def routes() -> list[str]:
+    """Where the host's routing leads a packet to itself, and one to nowhere."""
+    from ebpfsentinel.domains.firewall.tests.network import Network  # noqa: PLC0415
+    from ebpfsentinel.kernel.routes import routes as ask  # noqa: PLC0415
+    from ebpfsentinel.model.kernel import Way  # noqa: PLC0415
+
+    network = Network()
+    agent, peer = network.agent, network.peer
+    try:
+        index = agent.call(socket.if_nametoindex, agent.device)
+        ways = [Way(peer.ipv4, to, index) for to in (agent.ipv4, "192.0.2.1")]
+        return [found.route for found in agent.call(ask, ways)]
+    finally:
         network.close()
 
 

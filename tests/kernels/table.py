@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 Findings = dict[str, Any]
 _WORKS, _FAILS = "yes", "**no**"
+DENIED, ALLOWED = 7001, 7002
 _HEAD = """# Kernels
 
 What the agent can do on Debian's cloud kernels, as a virtual machine found it out. Made by
 `make test-kernels`: change nothing here.
 
 Every kernel loads all programs, attaches them to an interface between two network namespaces,
-judges real datagrams of both families and one frame by `BPF_PROG_RUN`, and must see a process that
-is executed. What a kernel lacks is found by loading, never by its version; the step of the ladder
-that is in effect is also in `ebpfsentinel-agent ebpf status` and in the log.
+judges real datagrams of both families and one frame by `BPF_PROG_RUN`, copies packets to a mirror
+(a veth), and must see a process that is executed. What a kernel lacks is found by loading, never by
+its version; the step of the ladder that is in effect is also in `ebpfsentinel-agent ebpf status`
+and in the log.
 
 """
 
@@ -43,15 +45,27 @@ def _cells(found: Findings) -> Iterator[tuple[str, str]]:
         at = found.get(f"packets {mode}")
         yield f"{title}: attached as", _attached(at)
         yield f"{title}: what is denied dies, what is allowed arrives", _yes(at and _judged(at))
+        copied = found.get(f"copies {mode}")
+        yield f"{title}: copies by a mirror, of what is denied", _copied(copied, DENIED)
+        yield f"{title}: copies by a mirror, of what passes", _copied(copied, ALLOWED)
+    steered = (found.get("copies auto") or {}).get("steered")
+    yield "XDP: packets are steered to a CPU", _yes(steered)
+    yield "routes are found for alerts", _yes(found.get("routes") == ["local", "none"])
     yield "`BPF_PROG_RUN` gives the verdict", _yes(_runs(found))
     yield "an exec, its fork and its exit are seen", _yes(_seen(found.get("exec")))
     yield "processes that were there before are found", _yes(_seeded(found.get("exec")))
     loaded = found.get("programs", [])
-    yield "programs are all loaded, or a stand-in is", _yes(loaded)
+    whole = loaded and not any(program.get("needed") for program in loaded)
+    yield "programs are all loaded, or a stand-in is", _yes(whole)
 
 
 def _yes(good: Any) -> str:
     return _WORKS if good else _FAILS
+
+
+def _copied(at: Findings | None, port: int) -> str:
+    """Did as many leave as came?"""
+    return _yes(at and at["seen"][str(port)] == at["counted"]["sent"] // 2 > 0)
 
 
 def _attached(at: Findings | None) -> str:
@@ -97,7 +111,9 @@ def _degraded(found: Mapping[str, Findings]) -> str:
         for program in each.get("programs", []):
             reason = _plain(program["reason"])
             if reason and not reason.startswith("not needed"):
-                rows.append((series, f"`{program['name']}` ({program['domain']})", reason))
+                name = f"`{program['name']}` ({program['domain']})"
+                whole = f"the domain {program['domain']}"
+                rows.append((series, whole if program.get("needed") else name, reason))
         for mode in ("auto", "generic", "tc"):
             reason = _plain(each.get(f"packets {mode}", {}).get("reason", ""))
             if reason:

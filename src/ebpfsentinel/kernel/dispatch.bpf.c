@@ -40,7 +40,6 @@ static __always_inline int enter(struct xdp_md *ctx, bool dry)
 	if (!packet)
 		return XDP_PASS;
 	packet->dry = dry;
-	packet->cpu = 0;
 	packet->vlan_id = 0;
 	packet->flags = 0;
 	packet->ifindex = ctx->ingress_ifindex;
@@ -105,7 +104,6 @@ int tc_root(struct __sk_buff *ctx)
 	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
 		count_failure(FAILURE_PULL);
 	packet->dry = 0;
-	packet->cpu = 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
 	packet->bytes = ctx->len;

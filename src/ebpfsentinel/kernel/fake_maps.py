@@ -204,8 +204,9 @@ class FakeMapOfMaps(FakeMap):
         """
         inner = self.declared.inner
         wanted = inner.value if inner else np.dtype("V4")
-        if value.nbytes != wanted.itemsize:
-            raise KernelError(f"map {self.name} wants {wanted.itemsize} bytes, got {value.nbytes}")
+        size = wanted.itemsize * (inner.max_entries if inner else 1)
+        if value.nbytes != size:
+            raise KernelError(f"map {self.name} wants {size} bytes, got {value.nbytes}")
         if not 0 <= slot < self.declared.max_entries:
             raise KernelError(
                 f"map {self.name}: swapping slot {slot} of {self.declared.max_entries}"

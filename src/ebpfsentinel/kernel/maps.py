@@ -222,10 +222,9 @@ class Map:
     def _check_size(self, value: NDArray[Any]) -> None:
         if self.inner is None:
             raise KernelError(f"map {self.name} is no map of maps")
-        if value.nbytes != self.inner.value_bytes:
-            raise KernelError(
-                f"map {self.name} wants {self.inner.value_bytes} bytes, got {value.nbytes}"
-            )
+        size = self.inner.value_bytes * self.inner.max_entries
+        if value.nbytes != size:
+            raise KernelError(f"map {self.name} wants {size} bytes, got {value.nbytes}")
 
     def _fill(self, fd: int, content: NDArray[Any]) -> None:
         """Write a new inner map's only value; of one that can be mapped, only what is not zero."""

@@ -69,11 +69,24 @@ def run_once(program: LoadedProgram, frame: bytes, repeat: int, interface: str) 
     if program.kind == "xdp":
         options.ctx_in = options.ctx_out = context
         options.ctx_size_in = options.ctx_size_out = ffi.sizeof(context)
-    check(lib().bpf_prog_test_run_opts(program.fd, options), f"running {program.name}")
+    result = lib().bpf_prog_test_run_opts(program.fd, options)
+    if result == -errno.EINVAL and program.kind == "xdp" and not interface:
+        result = _run_bare(program.fd, options, context)
+    check(result, f"running {program.name}")
     metadata_bytes = context[0]  # what XDP wrote in front of the frame
     whole = bytes(ffi.buffer(out, options.data_size_out))
     meta, data = whole[:metadata_bytes], whole[metadata_bytes:]
     return RunResult(options.retval, data, options.duration, meta)
+
+
+def _run_bare(fd: int, options: Any, context: Any) -> int:
+    """Before Linux 5.15 there is no context; what the frame has grown by is its metadata."""
+    options.ctx_in = options.ctx_out = ffi.NULL
+    options.ctx_size_in = options.ctx_size_out = 0
+    options.data_size_out = _RUN_BYTES
+    result = lib().bpf_prog_test_run_opts(fd, options)
+    context[0] = max(0, options.data_size_out - options.data_size_in)
+    return int(result)
 
 
 def _index_of(interface: str) -> int:

@@ -13,6 +13,10 @@ static __always_inline int xdp_act(struct xdp_md *ctx, struct packet *packet, bo
 {
 	if (!denied)
 		return xdp_next(ctx, packet);
+	if (packet->action == ACTION_DROP && !packet->mirror) { /* so it is not spared */
+		packet_count(packet, true);
+		return XDP_DROP;
+	}
 	if (packet->action == ACTION_REJECT && !packet_spared(packet)) {
 		bpf_tail_call(ctx, &fw_xdp_calls, FW_CALL_REJECT);
 		COUNT_REJECT(failed);

@@ -61,11 +61,13 @@ __noinline __u64 fw_locate(__u32 slot)
 {
 	__u32 zero = 0, field;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
-	const struct fw_bank *bank = bank_at(slot);
+	void *parts = parts_at(slot);
+	const struct fw_tables *bank = tables_of(parts);
+	const struct fw_lists *lists = lists_of(parts);
 	__u64 some = ~0ULL;
 	int asked;
 
-	if (!scratch || !bank)
+	if (!scratch || !bank || !lists)
 		return 0;
 	for (asked = 0; asked < FW_FIELDS - FW_DETAIL; asked++) {
 		if (asked >= (int)bank->asked_count)
@@ -75,32 +77,33 @@ __noinline __u64 fw_locate(__u32 slot)
 			scratch->keys[FW_TIME] = now_s();
 		scratch->at[asked] =
 			find(bank, &bank->index[field], scratch->keys[field], 0, false);
-		some &= bank->intervals[scratch->at[asked]].some;
+		some &= lists->intervals[scratch->at[asked]].some;
 	}
 	return some;
 }
 
 /* Of the candidates that the common fields leave in word `word`, those that all leave. */
-static __always_inline __u64 thin(const struct fw_bank *bank, const struct fw_scratch *scratch,
-				  __u32 word, __u64 bits)
+static __always_inline __u64 thin(const struct fw_leaves *leaves,
+				  const struct fw_interval *intervals, int asked_count,
+				  const struct fw_scratch *scratch, __u32 word, __u64 bits)
 {
 	int asked;
 
 	for (asked = 0; asked < FW_FIELDS - FW_DETAIL && bits; asked++) {
-		if (asked >= (int)bank->asked_count)
+		if (asked >= asked_count)
 			break;
-		bits &= word_of(bank, &bank->intervals[scratch->at[asked]], word);
+		bits &= word_of(leaves, &intervals[scratch->at[asked]], word);
 	}
 	return bits;
 }
 
-static __always_inline void put(const struct fw_bank *bank, struct fw_scratch *scratch, __u32 field,
-				__u64 key)
+static __always_inline void put(const struct fw_tables *bank, struct fw_scratch *scratch,
+				__u32 field, __u64 key)
 {
 	OPAQUE(scratch->common[field]) = find(bank, &bank->index[field], key, 0, false);
 }
 
-static __always_inline void put_address(const struct fw_bank *bank, const struct packet *packet,
+static __always_inline void put_address(const struct fw_tables *bank, const struct packet *packet,
 					struct fw_scratch *scratch, __u32 field)
 {
 	const __u32 *addr = field == FW_SRC_ADDR ? packet->src_addr : packet->dst_addr;
@@ -114,7 +117,7 @@ static __always_inline void put_address(const struct fw_bank *bank, const struct
 }
 
 /* The first of `count` listed rules that holds. */
-static __always_inline __u64 first_of(const struct fw_bank *bank, const struct packet *packet,
+static __always_inline __u64 first_of(const struct fw_tables *bank, const struct packet *packet,
 				      const __u16 *list, __u32 count, bool wide)
 {
 	int pick;
@@ -147,8 +150,8 @@ static __always_inline __u64 first_of(const struct fw_bank *bank, const struct p
  * What a bucket says at once is asked first: a read less in a chain of reads that each wait for
  * the one before.
  */
-static __always_inline __u64 first_of_few(const struct fw_bank *bank, const struct packet *packet,
-					  bool dst, bool wide)
+static __always_inline __u64 first_of_few(const struct fw_tables *bank, const struct packet *packet,
+					  void *parts, bool dst, bool wide)
 {
 	const __u32 *narrow = dst ? packet->dst_addr : packet->src_addr;
 	const struct fw_index *index = &bank->index[dst ? FW_DST_ADDR : FW_SRC_ADDR];
@@ -159,22 +162,28 @@ static __always_inline __u64 first_of_few(const struct fw_bank *bank, const stru
 	__u32 count = near->count;
 
 	if (high < index->origin || bucket >= index->last || count == FW_MANY) {
-		const struct fw_few *few =
-			&bank->few[find(bank, index, high, wide ? pair(narrow + 2) : 0, wide)];
+		const struct fw_lists *lists = lists_of(parts);
+		const struct fw_few *few;
 
+		if (!lists)
+			return UNDECIDED;
+		few = &lists->few[find(bank, index, high, wide ? pair(narrow + 2) : 0, wide)];
 		list = few->rule;
 		count = few->count;
 	}
 	return count == FW_MANY ? UNDECIDED : first_of(bank, packet, list, count, wide);
 }
 
-static __always_inline __u64 among_few(const struct fw_bank *bank, const struct packet *packet)
+static __always_inline __u64 among_few(const struct fw_tables *bank, const struct packet *packet,
+				       void *parts)
 {
+	bool dst = bank->narrow_field == FW_DST_ADDR;
+
 	if (packet->family == 6)
-		return bank->narrow_field == FW_DST_ADDR ? first_of_few(bank, packet, true, true)
-							 : first_of_few(bank, packet, false, true);
-	return bank->narrow_field == FW_DST_ADDR ? first_of_few(bank, packet, true, false)
-						 : first_of_few(bank, packet, false, false);
+		return dst ? first_of_few(bank, packet, parts, true, true)
+			   : first_of_few(bank, packet, parts, false, true);
+	return dst ? first_of_few(bank, packet, parts, true, false)
+		   : first_of_few(bank, packet, parts, false, false);
 }
 
 /*
@@ -182,54 +191,57 @@ static __always_inline __u64 among_few(const struct fw_bank *bank, const struct 
  * a rule. Their numbers go through memory, so that the verifier sees equal states after each
  * search, however it went.
  */
-static __always_inline __u64 locate(const struct fw_bank *bank, const struct packet *packet,
-				    struct fw_scratch *scratch)
+static __always_inline __u64 locate(const struct fw_tables *bank,
+				    const struct fw_interval *intervals,
+				    const struct packet *packet, struct fw_scratch *scratch)
 {
 	bool ports = packet->flags & PACKET_PORTS;
 	__u64 some;
 
 	put_address(bank, packet, scratch, FW_SRC_ADDR);
 	put_address(bank, packet, scratch, FW_DST_ADDR);
-	some = bank->intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
-	       bank->intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some;
+	some = intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
+	       intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some;
 	if (!some)
 		return 0;
 	put(bank, scratch, FW_DST_PORT, ports ? packet->dst_port : FW_NOTHING);
 	put(bank, scratch, FW_SRC_PORT, ports ? packet->src_port : FW_NOTHING);
 	put(bank, scratch, FW_PROTOCOL, packet->protocol);
-	return some & bank->intervals[OPAQUE(scratch->common[FW_DST_PORT])].some &
-	       bank->intervals[OPAQUE(scratch->common[FW_SRC_PORT])].some &
-	       bank->intervals[OPAQUE(scratch->common[FW_PROTOCOL])].some;
+	return some & intervals[OPAQUE(scratch->common[FW_DST_PORT])].some &
+	       intervals[OPAQUE(scratch->common[FW_SRC_PORT])].some &
+	       intervals[OPAQUE(scratch->common[FW_PROTOCOL])].some;
 }
 
-static __always_inline __u64 common_word(const struct fw_bank *bank,
+static __always_inline __u64 common_word(const struct fw_leaves *leaves,
+					 const struct fw_interval *intervals,
 					 const struct fw_scratch *scratch, __u32 word)
 {
-	const struct fw_interval *intervals = bank->intervals;
-	__u64 bits = word_of(bank, &intervals[scratch->common[FW_DST_PORT]], word) &
-		     word_of(bank, &intervals[scratch->common[FW_DST_ADDR]], word);
+	__u64 bits = word_of(leaves, &intervals[scratch->common[FW_DST_PORT]], word) &
+		     word_of(leaves, &intervals[scratch->common[FW_DST_ADDR]], word);
 
 	if (!bits)
 		return 0;
-	bits &= word_of(bank, &intervals[scratch->common[FW_SRC_PORT]], word) &
-		word_of(bank, &intervals[scratch->common[FW_SRC_ADDR]], word);
+	bits &= word_of(leaves, &intervals[scratch->common[FW_SRC_PORT]], word) &
+		word_of(leaves, &intervals[scratch->common[FW_SRC_ADDR]], word);
 	if (!bits)
 		return 0;
-	return bits & word_of(bank, &intervals[scratch->common[FW_PROTOCOL]], word);
+	return bits & word_of(leaves, &intervals[scratch->common[FW_PROTOCOL]], word);
 }
 
 /* The AND of all bitmaps: the first rule of the bank in `slot` that matches, as FOUND; 0: none. */
-static __always_inline __u64 among_all(const struct fw_bank *bank, const struct packet *packet,
-				       __u32 slot)
+static __always_inline __u64 among_all(const struct fw_tables *bank, const struct packet *packet,
+				       void *parts, __u32 slot)
 {
 	__u32 zero = 0, word, number;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+	const struct fw_leaves *leaves = leaves_of(parts);
+	const struct fw_lists *lists = lists_of(parts);
 	__u64 words, bits;
 	int step;
 
-	if (!scratch)
+	if (!scratch || !leaves || !lists)
 		return 0;
-	words = locate(bank, packet, scratch);
+	words = locate(bank, lists->intervals, packet, scratch);
 	if (words && bank->asked_count) {
 		put_keys(scratch, packet);
 		words &= fw_locate(slot);
@@ -237,7 +249,8 @@ static __always_inline __u64 among_all(const struct fw_bank *bank, const struct 
 	for (step = 0; step < FW_WORDS && words; step++) {
 		word = lowest_bit(words) & (FW_WORDS - 1);
 		words &= words - 1;
-		bits = thin(bank, scratch, word, common_word(bank, scratch, word));
+		bits = common_word(leaves, lists->intervals, scratch, word);
+		bits = thin(leaves, lists->intervals, bank->asked_count, scratch, word, bits);
 		if (!bits)
 			continue;
 		number = (word * 64 + lowest_bit(bits)) & (FW_RULES - 1);
@@ -246,13 +259,23 @@ static __always_inline __u64 among_all(const struct fw_bank *bank, const struct 
 	return 0;
 }
 
+/* The packet of this CPU and hook; before Linux 5.12 a global function takes no pointer to it. */
+static __always_inline const struct packet *judged(__u32 tc)
+{
+	__u32 zero = 0;
+
+	return tc ? bpf_map_lookup_elem(&tc_packet, &zero)
+		  : bpf_map_lookup_elem(&xdp_packet, &zero);
+}
+
 /*
  * Is there one among the fresh rules of the bank in `slot` that ranks before what was `found`?
  * Returns the first of them, else `found`. A global function, see fw_locate.
  */
-__noinline __u64 fw_fresh(const struct packet *packet, __u32 slot, __u64 found)
+__noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
 {
-	const struct fw_bank *bank = bank_at(slot);
+	const struct packet *packet = judged(tc);
+	const struct fw_tables *bank = tables_of(parts_at(slot));
 	__u64 before = found ? FOUND_PRIORITY(found) : ~0ULL;
 	__u32 count, number;
 
@@ -277,17 +300,19 @@ __noinline __u64 fw_fresh(const struct packet *packet, __u32 slot, __u64 found)
  * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
  * only a few rules, these are checked one by one. A global function, see fw_locate.
  */
-__noinline __u64 fw_classify(const struct packet *packet, __u32 slot)
+__noinline __u64 fw_classify(__u32 tc, __u32 slot)
 {
-	const struct fw_bank *bank = bank_at(slot);
+	const struct packet *packet = judged(tc);
+	void *parts = parts_at(slot);
+	const struct fw_tables *bank = tables_of(parts);
 	__u64 found;
 
 	if (!packet || !bank)
 		return 0;
-	found = bank->sparse ? among_few(bank, packet) : UNDECIDED;
+	found = bank->sparse ? among_few(bank, packet, parts) : UNDECIDED;
 	if (found == UNDECIDED)
-		found = among_all(bank, packet, slot);
-	return bank->fresh_count ? fw_fresh(packet, slot, found) : found;
+		found = among_all(bank, packet, parts, slot);
+	return bank->fresh_count ? fw_fresh(tc, slot, found) : found;
 }
 
 /* For rule sets that ask for MAC addresses. */
@@ -303,15 +328,14 @@ static __always_inline void put_macs(void *data, void *end)
 	scratch->keys[FW_SRC_MAC] = mac(macs + 3);
 }
 
-static __always_inline __u64 in_place(const struct fw_head *head, const struct packet *packet,
-				      __u32 place)
+static __always_inline __u64 in_place(const struct fw_head *head, bool tc, __u32 place)
 {
-	return fw_classify(packet, 2 * place + (head->current >> place & 1));
+	return fw_classify(tc, 2 * place + (head->current >> place & 1));
 }
 
 /* Ask the banks of the packet's family in turn, mostly there is one; 0: no rule matches. */
 static __always_inline struct fw_found first_match(const struct fw_head *head,
-						   const struct packet *packet)
+						   const struct packet *packet, bool tc)
 {
 	union {
 		__u64 whole;
@@ -322,9 +346,9 @@ static __always_inline struct fw_found first_match(const struct fw_head *head,
 
 	if (!packet->family || !banks)
 		return found.rule;
-	found.whole = in_place(head, packet, first);
+	found.whole = in_place(head, tc, first);
 	for (bank = 1; bank < FW_BANKS && bank < banks && !found.whole; bank++)
-		found.whole = in_place(head, packet, first + bank);
+		found.whole = in_place(head, tc, first + bank);
 	return found.rule;
 }
 

@@ -26,7 +26,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-BANK_RULES = FW_BANK["rules"].shape[0]
+
+def _flat(bank: np.dtype[Any]) -> np.dtype[Any]:
+    """The fields of a bank's parts as fields of the bank: no two have one of the same name."""
+    fields = [
+        (name, part.fields[name][0], start + part.fields[name][1])
+        for part, start in (found[:2] for found in (bank.fields or {}).values())
+        for name in part.names or ()
+        if part.fields
+    ]
+    names, formats, offsets = zip(*fields, strict=True)
+    return np.dtype(
+        {
+            "names": names,
+            "formats": formats,
+            "offsets": offsets,
+            "itemsize": bank.itemsize,
+        }
+    )
+
+
+BANK = _flat(FW_BANK)
+"""``struct fw_bank`` without its parts."""
+BANK_RULES = BANK["rules"].shape[0]
 NOTHING, TCP_FLAGS = 0x10000, 0x20000
 """``FW_NOTHING`` and ``FW_TCP_FLAGS`` of ``firewall.h``."""
 _MIRROR_AT, _PRIORITY_AT = 8, 10
@@ -150,7 +172,7 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     Raises:
         TooManyIntervalsError: more borders than a bank has room for.
     """
-    value = np.zeros(1, FW_BANK)
+    value = np.zeros(1, BANK)
     bank = value[0]
     pool = _Pool(bank, wide=wide)
     rules = [rule for rule, _ in ranked]

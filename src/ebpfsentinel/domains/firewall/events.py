@@ -61,7 +61,7 @@ FW_SAMPLE = _record(
 )
 
 PACKET = _record(
-    136,
+    128,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -69,36 +69,36 @@ PACKET = _record(
         ("dst_port", "<u2", 34),
         ("protocol", "|u1", 36),
         ("family", "|u1", 37),
-        ("flags", "|u1", 38),
-        ("tcp_flags", "|u1", 39),
-        ("ethertype", "<u2", 40),
-        ("vlan_id", "<u2", 42),
-        ("l3_offset", "<u2", 44),
-        ("l4_offset", "<u2", 46),
-        ("bytes", "<u4", 48),
-        ("ifindex", "<u4", 52),
-        ("rule_id", "<u4", 56),
-        ("action", "|u1", 60),
-        ("limit_status", "|u1", 61),
-        ("interface", "|u1", 62),
-        ("slot", "|u1", 63),
-        ("by_xdp", "|u1", 64),
-        ("tos", "|u1", 65),
-        ("cpu", "<u2", 66),
-        ("inner_vlan_id", "<u2", 68),
-        ("icmp", "<u2", 70),
-        ("dry", "|u1", 72),
-        ("spared", "|u1", 73),
-        ("mirror", "|u1", 74),
-        ("pad", "|u1", 75),
-        ("until_sample", "<u4", 76),
-        ("until_event", "<u4", 80),
-        ("behind_until", "<u8", 88),
-        ("spared_slots", "<u4", 96),
-        ("now_ns", "<u8", 104),
-        ("clock_ns", "<u8", 112),
-        ("clock_jiffies", "<u8", 120),
-        ("clock_left", "<u8", 128),
+        ("tcp_flags", "|u1", 38),
+        ("tos", "|u1", 39),
+        ("rule_id", "<u4", 40),
+        ("action", "|u1", 44),
+        ("limit_status", "|u1", 45),
+        ("slot", "|u1", 46),
+        ("mirror", "|u1", 47),
+        ("cpu", "<u2", 48),
+        ("inner_vlan_id", "<u2", 50),
+        ("spared_slots", "<u4", 52),
+        ("now_ns", "<u8", 56),
+        ("ethertype", "<u2", 64),
+        ("vlan_id", "<u2", 66),
+        ("l3_offset", "<u2", 68),
+        ("l4_offset", "<u2", 70),
+        ("bytes", "<u4", 72),
+        ("ifindex", "<u4", 76),
+        ("icmp", "<u2", 80),
+        ("flags", "|u1", 82),
+        ("interface", "|u1", 83),
+        ("by_xdp", "|u1", 84),
+        ("dry", "|u1", 85),
+        ("spared", "|u1", 86),
+        ("pad", "|u1", 87),
+        ("until_sample", "<u4", 88),
+        ("until_event", "<u4", 92),
+        ("behind_until", "<u8", 96),
+        ("clock_ns", "<u8", 104),
+        ("clock_jiffies", "<u8", 112),
+        ("clock_left", "<u8", 120),
     ),
 )
 
@@ -199,6 +199,13 @@ FW_LEAF = _record(
     ),
 )
 
+FW_LEAVES = _record(
+    3145728,
+    (
+        ("leaves", (FW_LEAF, (49152,)), 0),
+    ),
+)
+
 FW_INTERVAL = _record(
     24,
     (
@@ -212,6 +219,14 @@ FW_FEW = _record(
     (
         ("rule", ("<u2", (7,)), 0),
         ("count", "<u2", 14),
+    ),
+)
+
+FW_LISTS = _record(
+    2621440,
+    (
+        ("intervals", (FW_INTERVAL, (65536,)), 0),
+        ("few", (FW_FEW, (65536,)), 1572864),
     ),
 )
 
@@ -264,27 +279,42 @@ FW_INDEX = _record(
     ),
 )
 
-FW_BANK = _record(
-    9191856,
+FW_TABLES = _record(
+    2376112,
     (
-        ("leaves", (FW_LEAF, (65536,)), 0),
-        ("begins", ("<u8", (65536,)), 4194304),
-        ("low", ("<u8", (65536,)), 4718592),
-        ("intervals", (FW_INTERVAL, (65536,)), 5242880),
-        ("few", (FW_FEW, (65536,)), 6815744),
-        ("near", (FW_NEAR, (32768,)), 7864320),
-        ("rules", (FW_RULE, (4096,)), 8126464),
-        ("rests", (FW_REST, (4096,)), 8388608),
-        ("fresh", (FW_RULE, (128,)), 8650752),
-        ("fresh_rests", (FW_REST, (128,)), 8658944),
-        ("index", (FW_INDEX, (16,)), 8667136),
-        ("asked", ("|u1", (16,)), 8667520),
-        ("asked_count", "<u4", 8667536),
-        ("sparse", "|u1", 8667540),
-        ("narrow_field", "|u1", 8667541),
-        ("pad", ("|u1", (6,)), 8667542),
-        ("fresh_count", "<u4", 8667548),
-        ("base", ("<u2", (262152,)), 8667552),
+        ("begins", ("<u8", (65536,)), 0),
+        ("low", ("<u8", (65536,)), 524288),
+        ("near", (FW_NEAR, (32768,)), 1048576),
+        ("rules", (FW_RULE, (4096,)), 1310720),
+        ("rests", (FW_REST, (4096,)), 1572864),
+        ("fresh", (FW_RULE, (128,)), 1835008),
+        ("fresh_rests", (FW_REST, (128,)), 1843200),
+        ("index", (FW_INDEX, (16,)), 1851392),
+        ("asked", ("|u1", (16,)), 1851776),
+        ("asked_count", "<u4", 1851792),
+        ("sparse", "|u1", 1851796),
+        ("narrow_field", "|u1", 1851797),
+        ("pad", ("|u1", (6,)), 1851798),
+        ("fresh_count", "<u4", 1851804),
+        ("base", ("<u2", (262152,)), 1851808),
+    ),
+)
+
+FW_BANK = _record(
+    9437184,
+    (
+        ("leaves", FW_LEAVES, 0),
+        ("lists", FW_LISTS, 3145728),
+        ("lists_end", ("<u8", (65536,)), 5767168),
+        ("tables", FW_TABLES, 6291456),
+        ("tables_end", ("<u8", (96202,)), 8667568),
+    ),
+)
+
+FW_PART = _record(
+    3145728,
+    (
+        ("words", ("<u8", (393216,)), 0),
     ),
 )
 

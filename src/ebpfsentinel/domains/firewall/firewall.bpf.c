@@ -122,8 +122,9 @@ static __always_inline void report(struct packet *packet)
  * no whole IP header, matches no rule: the default policy has it. `again`: XDP has judged it, and all
  * there is to find out is whether it is to be copied.
  */
-static __always_inline bool judge(struct packet *packet, void *data, void *end, bool again)
+static __always_inline bool judge(struct packet *packet, void *data, void *end, bool tc)
 {
+	bool again = tc && packet->by_xdp;
 	const struct fw_head *head = head_in_force();
 	struct fw_found rule;
 	bool denied;
@@ -138,7 +139,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		sample(head, packet, data, end);
 	if (head->asks_macs)
 		put_macs(data, end);
-	rule = first_match(head, packet);
+	rule = first_match(head, packet, tc);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
 		packet->mirror = rule.order >> FW_MIRROR_AT & 3;
@@ -186,8 +187,7 @@ int tc_firewall(struct __sk_buff *ctx)
 	if (!packet)
 		return TC_NEXT;
 	return tc_act(ctx, packet,
-		      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end,
-			    packet->by_xdp));
+		      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, true));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -82,7 +82,7 @@ struct fw_near {
 
 /*
  * Where a field's intervals are: from the high bits of a key, (key - origin) >> shift, to the
- * interval that this bucket begins in, fw_bank.base[base + bucket]. The buckets span where most
+ * interval that this bucket begins in, fw_tables.base[base + bucket]. The buckets span where most
  * borders are; keys below them are searched for from the first interval on, and those above in
  * the last bucket.
  */
@@ -157,19 +157,36 @@ struct fw_found {
 #define FW_FRESH 128
 
 /*
- * Up to FW_RULES rules of one address family, in the order in which they are tried. The value of
- * an mmapable array begins at a page, so leaves lie on cache lines.
- *
+ * Up to FW_RULES rules of one address family, in the order in which they are tried: three elements
+ * of an mmapable array, which begins at a page, so that leaves lie on cache lines. Before Linux 5.11
+ * an element has at most 4 MiB.
+ */
+#define FW_PART_BYTES (3 << 20)
+#define FW_LEAF_POOL (FW_PART_BYTES / sizeof(struct fw_leaf))
+
+enum fw_part_number { FW_LEAVES_PART, FW_LISTS_PART, FW_TABLES_PART, FW_PARTS };
+
+struct fw_part {
+	__u64 words[FW_PART_BYTES / 8];
+};
+
+struct fw_leaves {
+	struct fw_leaf leaves[FW_LEAF_POOL];
+};
+
+struct fw_lists {
+	struct fw_interval intervals[FW_POOL];
+	struct fw_few few[FW_POOL];
+};
+
+/*
  * fresh has rules that were added to a bank in force: each counts from the moment when fresh_count
  * says so, one store. They are in the order in which they came; where they rank, their priority
  * says, and of equal ones the earlier comes first.
  */
-struct fw_bank {
-	struct fw_leaf leaves[FW_POOL];
-	__u64 begins[FW_POOL]; /* of intervals; of an IPv6 address the upper half */
-	__u64 low[FW_POOL];    /* and the lower one */
-	struct fw_interval intervals[FW_POOL];
-	struct fw_few few[FW_POOL];
+struct fw_tables {
+	__u64 begins[FW_POOL];        /* of intervals; of an IPv6 address the upper half */
+	__u64 low[FW_POOL];           /* and the lower one */
 	struct fw_near near[FW_NEAR]; /* by bucket of narrow_field */
 	struct fw_rule rules[FW_RULES];
 	struct fw_rest rests[FW_RULES];
@@ -183,6 +200,14 @@ struct fw_bank {
 	__u8 pad[6];
 	__u32 fresh_count;
 	__u16 base[FW_BUCKETS + 8];
+};
+
+struct fw_bank {
+	struct fw_leaves leaves;
+	struct fw_lists lists;
+	__u64 lists_end[(FW_PART_BYTES - sizeof(struct fw_lists)) / 8];
+	struct fw_tables tables;
+	__u64 tables_end[(FW_PART_BYTES - sizeof(struct fw_tables)) / 8];
 };
 
 /*

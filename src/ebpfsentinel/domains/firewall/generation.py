@@ -2,7 +2,7 @@
 
 A whole plan looks at every rule and compiles every bank that differs. That is some 50 ms of 4,096
 rules: too much for one rule that is added by hand or, one after another, by a script. Such a rule
-is put into the list of fresh ones of the bank that it ranks in (``fw_bank.fresh``), in force at
+is put into the list of fresh ones of the bank that it ranks in (``fw_tables.fresh``), in force at
 once by one store, at a cost that does not depend on how many there are. Each packet pays for the
 list, so a whole plan takes it up as soon as no more rules come, or when it is full.
 """
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebpfsentinel.domains.firewall.compile import (
+    BANK,
     BANK_RULES,
     RankedRule,
     TooManyIntervalsError,
     compile_bank,
 )
 from ebpfsentinel.domains.firewall.events import (
-    FW_BANK,
     FW_HEAD,
     FW_REST,
     FW_RULE,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Surroundings
 
 NUMBERS = 32768
-FRESH_RULES = FW_BANK["fresh"].shape[0]
+FRESH_RULES = BANK["fresh"].shape[0]
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _PLACES = FW_HEAD["serial"].shape[0]
@@ -189,7 +189,7 @@ def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patc
 
 
 def _offset(name: str) -> int:
-    fields = FW_BANK.fields
+    fields = BANK.fields
     return int(fields[name][1]) if fields else 0
 
 

@@ -13,9 +13,9 @@
 struct bank_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
+	__uint(max_entries, FW_PARTS);
 	__type(key, __u32);
-	__type(value, struct fw_bank);
+	__type(value, struct fw_part);
 };
 
 struct head_map {
@@ -26,6 +26,7 @@ struct head_map {
 };
 
 EMIT_TYPE(fw_bank, struct fw_bank);
+EMIT_TYPE(fw_part, struct fw_part);
 EMIT_TYPE(fw_head, struct fw_head);
 EMIT_TYPE(fw_mode, enum fw_mode);
 EMIT_TYPE(fw_field, enum fw_field);
@@ -73,19 +74,38 @@ static __always_inline const struct fw_head *head_in_force(void)
 	return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
 }
 
-static __always_inline const struct fw_bank *bank_at(__u32 slot)
+/* The map that holds the parts of a bank. */
+static __always_inline void *parts_at(__u32 slot)
 {
-	__u32 zero = 0;
-	void *inner = bpf_map_lookup_elem(&fw_banks, &slot);
+	return bpf_map_lookup_elem(&fw_banks, &slot);
+}
 
-	return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
+static __always_inline const struct fw_leaves *leaves_of(void *parts)
+{
+	__u32 part = FW_LEAVES_PART;
+
+	return parts ? bpf_map_lookup_elem(parts, &part) : 0;
+}
+
+static __always_inline const struct fw_lists *lists_of(void *parts)
+{
+	__u32 part = FW_LISTS_PART;
+
+	return parts ? bpf_map_lookup_elem(parts, &part) : 0;
+}
+
+static __always_inline const struct fw_tables *tables_of(void *parts)
+{
+	__u32 part = FW_TABLES_PART;
+
+	return parts ? bpf_map_lookup_elem(parts, &part) : 0;
 }
 
 /*
  * The last interval of a field that begins at or below (high, low). It lies between the bases of
  * the key's bucket and of the next: halve what is between until one is left. Mostly there is none.
  */
-static __always_inline __u16 find(const struct fw_bank *bank, const struct fw_index *index,
+static __always_inline __u16 find(const struct fw_tables *bank, const struct fw_index *index,
 				  __u64 high, __u64 low, bool wide)
 {
 	__u64 bucket = (high - index->origin) >> (index->shift & 63);
@@ -120,12 +140,14 @@ static __always_inline __u16 find(const struct fw_bank *bank, const struct fw_in
 	return first;
 }
 
-static __always_inline __u64 word_of(const struct fw_bank *bank, const struct fw_interval *interval,
-				     __u32 word)
+static __always_inline __u64 word_of(const struct fw_leaves *leaves,
+				     const struct fw_interval *interval, __u32 word)
 {
 	__u16 leaf = interval->leaf[word / FW_LEAF_WORDS & (FW_LEAVES - 1)];
 
-	return bank->leaves[leaf].words[word & (FW_LEAF_WORDS - 1)];
+	if (leaf >= FW_LEAF_POOL)
+		return 0;
+	return leaves->leaves[leaf].words[word & (FW_LEAF_WORDS - 1)];
 }
 
 #endif

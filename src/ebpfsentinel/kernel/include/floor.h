@@ -132,7 +132,6 @@ static __always_inline void look_up_floor(struct packet *packet, bool tc)
 	const struct floor *known = bpf_map_lookup_elem(&floor_head, &zero);
 
 	packet->spared = 0;
-	packet->spared_slots = 0;
 	if (!known)
 		return;
 	if (known->lapse_ns && bpf_ktime_get_boot_ns() >= known->lapse_ns)

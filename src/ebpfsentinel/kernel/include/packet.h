@@ -16,6 +16,7 @@
 #define EBPFSENTINEL_PACKET_H
 
 #include "count.h"
+#include <stddef.h>
 #include <bpf/bpf_endian.h>
 
 #define ETHERTYPE_IPV4 0x0800
@@ -74,33 +75,34 @@ struct packet {
 	__u16 dst_port;
 	__u8 protocol;
 	__u8 family; /* 4, 6, or 0: not IP, or no whole IP header */
-	__u8 flags;
 	__u8 tcp_flags;
+	__u8 tos;      /* or IPv6 traffic class: DSCP and ECN */
+	__u32 rule_id; /* of the last rule that matched; 0: none */
+	__u8 action;   /* enum packet_action, of that rule */
+	__u8 limit_status;
+	__u8 slot;           /* place in the chain */
+	__u8 mirror;         /* enum packet_mirror */
+	__u16 cpu;           /* 1 + the CPU it is steered to at the end of the chain; 0: none */
+	__u16 inner_vlan_id; /* of a second tag; 0: none */
+	__u32 spared_slots;  /* bit s: what stands at place s of the chain cannot drop it */
+	__u64 now_ns;        /* boot clock; 0 until the first program asks, see packet_now() */
+	/* Up to here all is set to zero at once, when the packet comes. */
 	__u16 ethertype;
 	__u16 vlan_id; /* outermost */
 	__u16 l3_offset;
 	__u16 l4_offset;
 	__u32 bytes;
 	__u32 ifindex;
-	__u32 rule_id; /* of the last rule that matched; 0: none */
-	__u8 action;   /* enum packet_action, of that rule */
-	__u8 limit_status;
-	__u8 interface;      /* slot 0..63 */
-	__u8 slot;           /* place in the chain */
-	__u8 by_xdp;         /* enum interface_xdp: where XDP judges, TC stand-ins keep out */
-	__u8 tos;            /* or IPv6 traffic class: DSCP and ECN */
-	__u16 cpu;           /* 1 + the CPU it is steered to at the end of the chain; 0: none */
-	__u16 inner_vlan_id; /* of a second tag; 0: none */
-	__u16 icmp;          /* type << 8 | code; ICMP_NONE where they are not there */
+	__u16 icmp; /* type << 8 | code; ICMP_NONE where they are not there */
+	__u8 flags;
+	__u8 interface; /* slot 0..63 */
+	__u8 by_xdp;    /* enum interface_xdp: where XDP judges, TC stand-ins keep out */
 	__u8 dry;    /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
 	__u8 spared; /* a drop was called off, and counted */
-	__u8 mirror; /* enum packet_mirror */
 	__u8 pad;
 	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
 	__u32 until_event; /* while the firewall's reader is behind: packets more until one is told */
 	__u64 behind_until;  /* that is until then, in ticks; 0: it is not. Never reset either */
-	__u32 spared_slots;  /* bit s: what stands at place s of the chain cannot drop it */
-	__u64 now_ns;        /* boot clock; 0 until the first program asks, see packet_now() */
 	__u64 clock_ns;      /* of this CPU, never reset: the last reading of the clock, */
 	__u64 clock_jiffies; /* when that was, */
 	__u64 clock_left;    /* and for how many packets more it is good */
@@ -163,6 +165,8 @@ struct interface_count {
 	__u64 bytes;
 	__u64 spared;
 };
+
+#define PACKET_RESET_BYTES offsetof(struct packet, ethertype)
 
 /* A value that the compiler and the verifier know nothing of. */
 #define OPAQUE(lvalue) (*(volatile typeof(lvalue) *)&(lvalue))

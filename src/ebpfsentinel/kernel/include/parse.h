@@ -262,17 +262,8 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	struct cursor cursor = {.at = data, .end = end};
 	bool whole = false;
 
-	__builtin_memset(packet->src_addr, 0, 32);
-	packet->src_port = packet->dst_port = 0;
-	packet->protocol = packet->family = packet->tcp_flags = 0;
-	packet->rule_id = 0;
-	packet->now_ns = 0;
-	packet->tos = 0;
-	packet->inner_vlan_id = 0;
+	__builtin_memset(packet, 0, PACKET_RESET_BYTES);
 	packet->icmp = ICMP_NONE;
-	packet->cpu = 0;
-	packet->mirror = MIRROR_NONE;
-	packet->action = packet->limit_status = packet->slot = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;
 	if (packet->ethertype == ETHERTYPE_IPV4)
