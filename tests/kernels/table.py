@@ -21,9 +21,10 @@ What the agent can do on Debian's cloud kernels, as a virtual machine found it o
 
 Every kernel loads all programs, attaches them to an interface between two network namespaces,
 judges real datagrams of both families and one frame by `BPF_PROG_RUN`, copies packets to a mirror
-(a veth), and must see a process that is executed. What a kernel lacks is found by loading, never by
-its version; the step of the ladder that is in effect is also in `ebpfsentinel-agent ebpf status`
-and in the log.
+(a veth: what native XDP sends there arrives if the other end has GRO, from 5.13 on, or an XDP
+program of its own), and must see a process that is executed. What a kernel lacks is found by
+loading, never by its version; the step of the ladder that is in effect is also in
+`ebpfsentinel-agent ebpf status` and in the log.
 
 """
 
