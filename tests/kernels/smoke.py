@@ -33,6 +33,7 @@ MOUNTS = (
 )
 POWER_OFF = 0x4321FEDC
 UDP, DENIED, ALLOWED = 17, 7001, 7002
+SO_RCVBUFFORCE = 33
 COUNT = 30  # where XDP copies them, each takes a page of the receive buffer
 
 
@@ -178,6 +179,7 @@ def copies(mode: str) -> dict[str, Any]:
         made = [msgspec.convert(rule, FirewallRule) for rule in rules]
         agent.call(guard.judge.rules, *made, around={"links": links, "cpus": 2})
         tap = agent.call(raw, "tap0")
+        tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
         arrived = arrivals(network, socket.AF_INET)
         seen = dict.fromkeys((DENIED, ALLOWED), 0)
         tap.settimeout(1)
