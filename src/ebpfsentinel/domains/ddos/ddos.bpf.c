@@ -133,6 +133,7 @@ static __always_inline bool settle(const struct scene *scene, enum ddos_reason r
 {
 	struct packet *packet = scene->packet;
 	bool enforced = scene->head->mode == DDOS_MODE_BLOCK && !packet->dry;
+	bool spared = enforced && packet_spared(packet);
 
 	if (!reason)
 		return false;
@@ -140,42 +141,46 @@ static __always_inline bool settle(const struct scene *scene, enum ddos_reason r
 		packet->flags |= PACKET_WOULD;
 	if (packet->dry)
 		return false;
-	if (scene->type < DDOS_TYPES && reason != DDOS_COOKIE)
+	if (scene->type < DDOS_TYPES && reason != DDOS_COOKIE && !spared)
 		scene->count->refused[scene->type]++;
 	scene->count->by_reason[reason]++;
 	scene->count->last_refused_ns = packet_now(packet);
-	report(scene, reason, enforced && packet_spared(packet) ? ACTION_SPARED : ACTION_DROP);
+	report(scene, reason, spared ? ACTION_SPARED : ACTION_DROP);
 	return enforced;
 }
 
-/* What becomes of the packet; only IP is part of a flood that there is a defence against. */
-static __always_inline enum ddos_reason defend(struct scene *scene)
+/*
+ * What becomes of the packet; only IP is part of a flood that there is a defence against, and
+ * neighbour discovery is not. A scene begins with where the packet is.
+ */
+static __always_inline enum ddos_reason defend(struct scene scene)
 {
 	enum ddos_reason reason;
 
-	if (!scene->packet->family || is_neighbour_discovery(scene->packet) ||
-	    !look_up_scene(scene))
+	if (!scene.packet->family || is_neighbour_discovery(scene.packet) || !look_up_scene(&scene))
 		return DDOS_WANTED;
-	scene->type = type_of(scene->head, scene->packet);
-	if (!scene->packet->dry)
-		count_packet(scene);
-	reason = judge(scene);
-	return settle(scene, reason) ? reason : DDOS_WANTED;
+	scene.type = type_of(scene.head, scene.packet);
+	if (!scene.packet->dry)
+		count_packet(&scene);
+	reason = judge(&scene);
+	return settle(&scene, reason) ? reason : DDOS_WANTED;
 }
+
+#define SCENE(context, found)                                                                      \
+	((struct scene){.ctx = (context),                                                          \
+			.data = (void *)(long)(context)->data,                                     \
+			.end = (void *)(long)(context)->data_end,                                  \
+			.packet = (found)})
 
 SEC("xdp")
 int xdp_ddos(struct xdp_md *ctx)
 {
 	struct packet *packet = packet_of(&xdp_packet);
-	struct scene scene = {.ctx = ctx,
-			      .data = (void *)(long)ctx->data,
-			      .end = (void *)(long)ctx->data_end,
-			      .packet = packet};
 	enum ddos_reason reason;
 
 	if (!packet)
 		return XDP_PASS;
-	reason = defend(&scene);
+	reason = defend(SCENE(ctx, packet));
 	if (!reason)
 		return xdp_next(ctx, packet);
 	if (reason == DDOS_COOKIE && !packet_spared(packet)) {
@@ -217,15 +222,11 @@ SEC("tc")
 int tc_ddos(struct __sk_buff *ctx)
 {
 	struct packet *packet = packet_of(&tc_packet);
-	struct scene scene = {.ctx = ctx,
-			      .data = (void *)(long)ctx->data,
-			      .end = (void *)(long)ctx->data_end,
-			      .packet = packet};
 	enum ddos_reason reason;
 
 	if (!packet)
 		return TC_NEXT;
-	reason = packet->by_xdp ? DDOS_WANTED : defend(&scene);
+	reason = packet->by_xdp ? DDOS_WANTED : defend(SCENE(ctx, packet));
 	if (!reason || reason == DDOS_COOKIE)
 		return tc_next(ctx, packet);
 	return tc_drop(ctx, packet);
