@@ -3,8 +3,9 @@
 **Accuracy.** One source sends live frames (IPv4 UDP) as fast as one CPU, or two at once, can, some
 two million a second each, without a pause. Once the burst is over, packets that pass are counted
 for ten seconds (``BENCH_RATELIMIT_SECONDS`` sets it), from one moment when packets are refused to
-another; of fixed windows, from one border to another. The figure is the largest deviation among
-the rates asked for, in percent.
+another; of fixed windows, from one border to another. Where other work of the machine held the
+sender up for a hundredth of a second, it is measured again. The figure is the largest deviation
+among the rates asked for, in percent.
 
 **Cost.** BPF_PROG_RUN of the whole chain over the trace of ``bench_firewall`` (512 frames in turn,
 all of different sources), with the limiter and without it. No firewall stands in the chain.
@@ -54,7 +55,8 @@ CPUS = sorted(os.sched_getaffinity(0))
 RUNS, ROUNDS = 7, 3
 _TABLE = "bench"
 _LOOK_S, _AT_ONCE_S = 0.001, 0.0005
-_FASTEST = 3_000_000
+_SLICE_S, _TRIES = 0.01, 6
+_FASTEST = 2_000_000
 
 
 def run() -> list[dict[str, Any]]:
@@ -117,9 +119,12 @@ def _measured(judge: Judge, flood: Flood, algorithm: str, asked: int, cpus: int)
             stack.enter_context(_sending(flood, cpu))
         _settle(counter, asked)
         moment = counter.at_a_border if algorithm == "fixed_window" else counter.at_the_limit
-        began, first = moment()
-        time.sleep(SECONDS - 0.5)
-        ended, last = moment()
+        for _ in range(_TRIES):
+            began, first = moment()
+            calm = counter.is_flooded(1.2 * asked, SECONDS - 0.5)
+            ended, last = moment()
+            if calm:
+                break
     return (last - first) / (ended - began)
 
 
@@ -179,13 +184,28 @@ class Passed:
                 return found[0], found[1]
             before = found
 
+    def is_flooded(self, least_pps: float, seconds: float) -> bool:
+        """For so long: do packets come at this rate all the time, in every few milliseconds?
+
+        Other work on the sender's core makes gaps, which a window does not make good.
+        """
+        flooded, over = True, time.monotonic() + seconds
+        before = self.now()
+        while before[0] < over:
+            time.sleep(_SLICE_S)
+            found = self.now()
+            came = found[1] + found[2] - before[1] - before[2]
+            flooded = flooded and came >= least_pps * (found[0] - before[0])
+            before = found
+        return flooded
+
     def at_a_border(self) -> tuple[float, int]:
         """The next moment when a window begins: none passed just now, and then they do again."""
         quiet, before = False, self.now()
         while True:
             time.sleep(_LOOK_S)
             found = self.now()
-            if quiet and found[1] > before[1]:
+            if quiet and found[1] > before[1] and found[0] - before[0] < _SLICE_S:
                 return before[0], before[1]
             quiet, before = found[1] == before[1] and found[2] > before[2], found
 
