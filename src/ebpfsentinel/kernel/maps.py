@@ -270,8 +270,8 @@ class Map:
     def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
         """Write bytes at offsets of the value behind a slot, in order, as programs read it.
 
-        Four bytes that are aligned are one store. Between two writes stands a system call: no CPU
-        sees the later one first.
+        Four or eight bytes that are aligned are one store. Between two writes stands a system call:
+        no CPU sees the later one first.
         """
         if (fd := self.inner_fd(slot)) is None:
             raise KernelError(f"map {self.name}: there is nothing behind slot {slot}")
@@ -285,8 +285,9 @@ class Map:
     def _write_at(fd: int, offset: int, content: bytes) -> None:
         start = offset // _PAGE * _PAGE
         with mmap.mmap(fd, offset - start + len(content), offset=start) as memory:
-            words = np.frombuffer(memory, np.uint32, offset=offset - start)
-            words[:] = np.frombuffer(content, np.uint32)
+            kind = np.uint32 if len(content) % 8 else np.uint64
+            words = np.frombuffer(memory, kind, offset=offset - start)
+            words[:] = np.frombuffer(content, kind)
             del words
 
     def inner_fd(self, slot: int) -> int | None:

@@ -80,8 +80,8 @@ class Patch:
     """Write into the value in force at a place of a :class:`Switch`, while programs read it.
 
     ``writes`` are pairs of an offset and bytes, and are done in this order: what programs go by
-    comes last, and has four bytes, which are one store. ``head`` is the dtype of the head. Raises
-    on application, with nothing written, where the head has another ``serial`` for the place.
+    comes last, and has four or eight bytes, which are one store. ``head`` is the dtype of the head.
+    Raises on application, with nothing written, where the place has another ``serial`` there.
     """
 
     map: str

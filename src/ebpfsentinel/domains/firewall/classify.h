@@ -27,7 +27,8 @@
  *
  * A rule that is added to a set in force is not worth a new bank at once: it stands in a list of
  * the bank that it ranks in, whose rules are checked one by one and compared by priority with what
- * the bank has. When no more are added, or the list is full, a new bank is compiled.
+ * the bank has. One that is removed has its number taken away, so that it is passed over. When no more
+ * changes come, or the list is full, a new bank is compiled.
  *
  * More than 4,096 rules fill further banks, which are asked in turn. What is in force is said by
  * one value, fw_head, replaced by one pointer: a packet sees one generation of all banks.
@@ -120,6 +121,7 @@ static __always_inline void put_address(const struct fw_tables *bank, const stru
 static __always_inline __u64 first_of(const struct fw_tables *bank, const struct packet *packet,
 				      const __u16 *list, __u32 count, bool wide)
 {
+	__u64 found;
 	int pick;
 
 	for (pick = 0; pick < FW_FEW; pick++) {
@@ -141,7 +143,9 @@ static __always_inline __u64 first_of(const struct fw_tables *bank, const struct
 			if (!rare_holds(rule, rest, packet))
 				continue;
 		}
-		return FOUND(rule);
+		found = FOUND(rule);
+		if (found)
+			return found;
 	}
 	return 0;
 }
@@ -228,15 +232,30 @@ static __always_inline __u64 common_word(const struct fw_leaves *leaves,
 	return bits & word_of(leaves, &intervals[scratch->common[FW_PROTOCOL]], word);
 }
 
+/* The first of a word's rules that has not been removed; no bank has more than FW_GONE that have. */
+static __always_inline __u64 first_left(const struct fw_tables *bank, __u32 word, __u64 bits)
+{
+	__u64 found;
+	int pick;
+
+	for (pick = 0; pick <= FW_GONE && bits; pick++) {
+		found = FOUND(&bank->rules[(word * 64 + lowest_bit(bits)) & (FW_RULES - 1)]);
+		if (found)
+			return found;
+		bits &= bits - 1;
+	}
+	return 0;
+}
+
 /* The AND of all bitmaps: the first rule of the bank in `slot` that matches, as FOUND; 0: none. */
 static __always_inline __u64 among_all(const struct fw_tables *bank, const struct packet *packet,
 				       void *parts, __u32 slot)
 {
-	__u32 zero = 0, word, number;
+	__u32 zero = 0, word;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 	const struct fw_leaves *leaves = leaves_of(parts);
 	const struct fw_lists *lists = lists_of(parts);
-	__u64 words, bits;
+	__u64 words, bits, found;
 	int step;
 
 	if (!scratch || !leaves || !lists)
@@ -251,10 +270,9 @@ static __always_inline __u64 among_all(const struct fw_tables *bank, const struc
 		words &= words - 1;
 		bits = common_word(leaves, lists->intervals, scratch, word);
 		bits = thin(leaves, lists->intervals, bank->asked_count, scratch, word, bits);
-		if (!bits)
-			continue;
-		number = (word * 64 + lowest_bit(bits)) & (FW_RULES - 1);
-		return FOUND(&bank->rules[number]);
+		found = first_left(bank, word, bits);
+		if (found)
+			return found;
 	}
 	return 0;
 }
@@ -278,6 +296,7 @@ __noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
 	const struct fw_tables *bank = tables_of(parts_at(slot));
 	__u64 before = found ? FOUND_PRIORITY(found) : ~0ULL;
 	__u32 count, number;
+	__u64 says;
 
 	if (!packet || !bank)
 		return found;
@@ -287,11 +306,12 @@ __noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
 
 		if (number >= count)
 			break;
-		if (FOUND_PRIORITY(FOUND(rule)) >= before ||
+		says = FOUND(rule);
+		if (!says || FOUND_PRIORITY(says) >= before ||
 		    !holds(rule, &bank->fresh_rests[number], packet))
 			continue;
-		found = FOUND(rule);
-		before = FOUND_PRIORITY(found);
+		found = says;
+		before = FOUND_PRIORITY(says);
 	}
 	return found;
 }

@@ -13,7 +13,7 @@ from ebpfsentinel.domains.firewall.events import (
     FW_REJECTS,
     PacketEvents,
 )
-from ebpfsentinel.domains.firewall.generation import NUMBERS, RuleSet, more, whole
+from ebpfsentinel.domains.firewall.generation import NUMBERS, RuleSet, less, more, whole
 from ebpfsentinel.domains.firewall.mirrors import absent, check_present, links_of
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker
 from ebpfsentinel.domains.firewall.samples import Samples
@@ -53,7 +53,7 @@ _SHOWN = (
     "expires_at",
 )
 _QUIET_NS, _LATEST_NS = 1_000_000_000, 10_000_000_000
-"""So long after the last rule that was added one by one, or the first, all are compiled."""
+"""So long after the last of small changes, or the first, all rules are compiled."""
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -94,7 +94,7 @@ class FirewallEngine:
             SettingsError: a rule cannot be taken, or there are more than 16,384 for a family.
         """
         rules = runtime.get("rules", ())
-        if (found := self._one_more(settings, rules, around)) is not None:
+        if (found := self._small(settings, rules, around)) is not None:
             return found
         if not self._checker.fits(settings, around):
             self._checker = Checker(settings, around)
@@ -106,10 +106,10 @@ class FirewallEngine:
         waits = links_of(state.mirrors, around.links)
         return Plan(state, actions, self._memo(state), self._checker.until_ns, waits)
 
-    def _one_more(
+    def _small(
         self, settings: FirewallSettings, runtime: Sequence[msgspec.Struct], around: Surroundings
     ) -> Plan | None:
-        """The plan, where nothing differs from what is in force but one rule behind the others.
+        """The plan, where one rule of the API more, the last, or one less is all that differs.
 
         Raises:
             SettingsError: it cannot be taken.
@@ -117,22 +117,28 @@ class FirewallEngine:
         if (
             settings is not self._set.settings
             or around.anew
-            or not runtime
-            or tuple(runtime[:-1]) != self._set.runtime
             or not self._checker.fits(settings, around)
         ):
             return None
-        (rule,) = added(runtime[-1:])
-        if rule[0].id in self._set.numbers:
-            return None
-        checked = self._checker.check_more(*rule)
-        planned = more(self._set, tuple(runtime), checked, around.now_ns)
+        now, known, planned = tuple(runtime), self._set.runtime, None
+        if now and now[:-1] == known:
+            ((rule, *where),) = added(now[-1:])
+            if rule.id not in self._set.numbers:
+                checked = self._checker.check_more(rule, *where)
+                planned = more(self._set, now, checked, around.now_ns)
+        elif len(now) == len(known) - 1:
+            pairs = enumerate(zip(now, known, strict=False))
+            at = next((at for at, (each, other) in pairs if each is not other), len(now))
+            if now[at:] == known[at + 1 :]:
+                ((rule, *_),) = added(known[at : at + 1])
+                planned = less(self._set, now, rule.id, around.now_ns)
         if planned is None:
             return None
         state, actions = planned
         quiet_ns = min(around.now_ns + _QUIET_NS, state.since_ns + _LATEST_NS)
         until_ns = min(quiet_ns, self._checker.until_ns or quiet_ns)
-        return Plan(state, actions, None, until_ns, self._links, {"numbers": state.new})
+        told = {"numbers": state.new} if state.new else None
+        return Plan(state, actions, None, until_ns, self._links, told)
 
     def _memo(self, state: RuleSet) -> dict[str, Any]:
         mirrors = sorted(set(state.mirrors.values()))

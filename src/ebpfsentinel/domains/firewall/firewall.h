@@ -155,6 +155,7 @@ struct fw_found {
 #define FW_PRIORITY_AT 10
 
 #define FW_FRESH 128
+#define FW_GONE 7
 
 /*
  * Up to FW_RULES rules of one address family, in the order in which they are tried: three elements
@@ -182,7 +183,8 @@ struct fw_lists {
 /*
  * fresh has rules that were added to a bank in force: each counts from the moment when fresh_count
  * says so, one store. They are in the order in which they came; where they rank, their priority
- * says, and of equal ones the earlier comes first.
+ * says, and of equal ones the earlier comes first. Up to FW_GONE rules, fresh ones included, may have
+ * been removed since: their first eight bytes are 0.
  */
 struct fw_tables {
 	__u64 begins[FW_POOL];        /* of intervals; of an IPv6 address the upper half */

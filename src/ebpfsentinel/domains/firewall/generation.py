@@ -1,10 +1,11 @@
-"""One generation of rules, and the way to it: planned whole, or as one rule more.
+"""One generation of rules, and the way to it: planned whole, or as one rule more or less.
 
 A whole plan looks at every rule and compiles every bank that differs. That is some 50 ms of 4,096
 rules: too much for one rule that is added by hand or, one after another, by a script. Such a rule
 is put into the list of fresh ones of the bank that it ranks in (``fw_tables.fresh``), in force at
 once by one store, at a cost that does not depend on how many there are. Each packet pays for the
-list, so a whole plan takes it up as soon as no more rules come, or when it is full.
+list, so a whole plan takes it up as soon as no more rules come, or when it is full. A rule that is
+removed is passed over by programs, from one store on, until then.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Surroundings
 
 NUMBERS = 32768
-FRESH_RULES = BANK["fresh"].shape[0]
+FRESH_RULES, GONE_RULES = BANK["fresh"].shape[0], 7
+"""``FW_FRESH`` and ``FW_GONE``."""
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _PLACES = FW_HEAD["serial"].shape[0]
@@ -61,7 +63,8 @@ class RuleSet:
     ``names`` also keeps the ids of rules that are gone, for events still on their way; no number
     below ``free`` is free. ``new`` has the rules that were not there before. ``places`` has what
     each place of ``fw_banks`` was compiled from, ``serials`` what it is called in ``fw_head``, and
-    ``fresh`` how many rules were added there since, the first at ``since_ns`` (wall time).
+    ``fresh`` the numbers of rules that were added there since; of those, ``gone`` names the place
+    of each that was removed again. The first of both was at ``since_ns`` (wall time).
     ``runtime`` are the rules of the API, as handed in. ``cpus`` are those that rules steer to,
     ``mirrors`` has, by the numbers of rules whose packets are copied, the interface for that; none
     of what is not enabled, which the kernel is not given.
@@ -74,7 +77,8 @@ class RuleSet:
     boot_offset_ns: int = 0
     places: dict[int, Bank] = field(default_factory=dict)
     serials: dict[int, int] = field(default_factory=dict)
-    fresh: dict[int, int] = field(default_factory=dict)
+    fresh: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    gone: tuple[int, ...] = ()
     since_ns: int = 0
     runtime: tuple[msgspec.Struct, ...] = ()
     new: dict[str, int] = field(default_factory=dict)
@@ -86,7 +90,7 @@ class RuleSet:
     def size(self, family: int) -> int:
         """Rules of the family in the kernel."""
         mine = range(_FIRST_PLACE[family], _FIRST_PLACE[family] + _PLACES // 2)
-        return sum(len(self.places.get(at, ())) + self.fresh.get(at, 0) for at in mine)
+        return sum(len(self.places.get(at, ())) + len(self.fresh.get(at, ())) for at in mine)
 
     def place_of(self, family: int, priority: int) -> int | None:
         """The bank that a rule ranks in: the first whose last rule comes behind it, or the last."""
@@ -97,7 +101,7 @@ class RuleSet:
 
     def gone_from_kernel(self) -> RuleSet:
         """The same, of which the kernel was given nothing."""
-        return replace(self, places={}, serials={}, fresh={})
+        return replace(self, places={}, serials={}, fresh={}, gone=())
 
 
 def whole(
@@ -119,7 +123,9 @@ def whole(
     kept = {
         place: before.serials[place]
         for place, bank in places.items()
-        if not around.anew and before.places.get(place) == bank and not before.fresh.get(place)
+        if not around.anew
+        and before.places.get(place) == bank
+        and place not in (*before.fresh, *before.gone)
     }
     serial = max(before.serials.values(), default=0) + 1
     enabled = [found.rule for found in rules if found.rule.enabled and settings.enabled]
@@ -148,12 +154,11 @@ def more(
     number = before.free
     while number in before.names:
         number += 1
-    sends = (found.rule.cpu, found.rule.mirror) != (None, None)
     ranked = found.ranked if found.rule.enabled else {}
     patches = [_patch(before, family, rule, number) for family, rule in ranked.items()]
-    if number >= NUMBERS or sends or not all(patches):
+    if number >= NUMBERS or _sends(found) or not all(patches):
         return None
-    taken = {patch.place: before.fresh.get(patch.place, 0) + 1 for patch in patches if patch}
+    taken = {p.place: (*before.fresh.get(p.place, ()), number) for p in patches if p}
     at = bisect_right(before.rules, priority_of(found), key=priority_of)
     after = replace(
         before,
@@ -170,13 +175,58 @@ def more(
     return after, (clean, *(patch for patch in patches if patch))
 
 
+def less(
+    before: RuleSet, runtime: tuple[msgspec.Struct, ...], name: str, now_ns: int
+) -> tuple[RuleSet, tuple[Action, ...]] | None:
+    """Without one rule of the API; None: it is not to be had without a whole plan."""
+    number = before.numbers[name]
+    at = next(at for at, each in enumerate(before.rules) if each.rule.id == name)
+    found = before.rules[at]
+    families = found.ranked if found.rule.enabled else {}
+    patches = [_removal(before, family, number) for family in families]
+    if _sends(found) or not all(patches):
+        return None
+    after = replace(
+        before,
+        rules=before.rules[:at] + before.rules[at + 1 :],
+        numbers={each: n for each, n in before.numbers.items() if n != number},
+        gone=(*before.gone, *(patch.place for patch in patches if patch)),
+        since_ns=before.since_ns or now_ns,
+        runtime=runtime,
+        new={},
+    )
+    return after, tuple(patch for patch in patches if patch)
+
+
+def _sends(found: CheckedRule) -> bool:
+    """Does the rule need more than its tables?"""
+    return (found.rule.cpu, found.rule.mirror) != (None, None)
+
+
+def _removal(state: RuleSet, family: int, number: int) -> Patch | None:
+    """The rule's number taken away; None: too many of its bank have gone."""
+    first = _FIRST_PLACE[family]
+    for place in range(first, first + _PLACES // 2):
+        compiled = [each for _, each in state.places.get(place, ())]
+        fresh = state.fresh.get(place, ())
+        for name, numbers in (("rules", compiled), ("fresh", fresh)):
+            if number in numbers and state.gone.count(place) < GONE_RULES:
+                at = _offset(name) + numbers.index(number) * FW_RULE.itemsize
+                return _in_force(state, place, ((at, bytes(8)),))
+    return None
+
+
+def _in_force(state: RuleSet, place: int, writes: tuple[tuple[int, bytes], ...]) -> Patch:
+    return Patch("fw_banks", place, state.serials[place], "fw_head", FW_HEAD, writes)
+
+
 def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patch | None:
     """The rule behind the other fresh ones of its bank; None: it cannot stand there."""
     place, alone = state.place_of(family, ranked.priority), ranked.alone(number)
     macs = any(name in ranked.asks for name in _MAC_FIELDS)
     if place is None or alone is None or (macs and not state.asks_macs):
         return None
-    at = state.fresh.get(place, 0)
+    at = len(state.fresh.get(place, ()))
     if at == FRESH_RULES or state.size(family) >= MAX_RULES:
         return None
     rule, rest = alone
@@ -185,7 +235,7 @@ def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patc
         (_offset("fresh_rests") + at * FW_REST.itemsize, rest),
         (_offset("fresh_count"), (at + 1).to_bytes(4, "little")),
     )
-    return Patch("fw_banks", place, state.serials[place], "fw_head", FW_HEAD, writes)
+    return _in_force(state, place, writes)
 
 
 def _offset(name: str) -> int:

@@ -9,8 +9,11 @@
 
 #define NSEC_PER_SEC 1000000000ULL
 
-/* The first eight bytes of a rule; its number is never 0. Above all else is its priority. */
-#define FOUND(rule) (*(const __u64 *)(rule))
+/*
+ * The first eight bytes of a rule, read at once: 0 where it has been removed, else its number is not
+ * 0. Above all else is its priority.
+ */
+#define FOUND(rule) (*(const volatile __u64 *)(rule))
 #define FOUND_PRIORITY(found) ((found) >> (32 + FW_PRIORITY_AT))
 
 static __always_inline __u64 detail_of(const struct packet *packet)

@@ -78,9 +78,13 @@ class Judge:
         utc_offset_s=0,
         around=None,
         added=(),
+        removed=(),
         **settings,
     ) -> None:
-        """Put the rules in force, then ``added`` one by one; in block mode unless told."""
+        """Put the rules in force, in block mode unless told.
+
+        Then ``added`` come one by one, compiled after the half of them, and ``removed`` go again.
+        """
         wanted = FirewallSettings(
             mode=Mode(mode),
             default_policy=Policy(policy),
@@ -98,7 +102,11 @@ class Judge:
         )
         self._put(wanted, (), surroundings)
         for count in range(1, len(added) + 1):
-            self._put(wanted, added[:count], replace(surroundings, anew=False))
+            compiled = count == len(added) // 2
+            self._put(wanted, added[:count], replace(surroundings, anew=compiled))
+        for each in removed:
+            added = [rule for rule in added if rule is not each]
+            self._put(wanted, added, replace(surroundings, anew=False))
         self.kernel.drain("fw_events")
         scratches = ("xdp_packet", "tc_packet")  # which remember that a reader was behind
         self.kernel.apply([MapDelete(name, np.zeros(1, np.uint32)) for name in scratches])

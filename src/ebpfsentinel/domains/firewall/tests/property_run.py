@@ -33,8 +33,8 @@ def place_interface(kernel, slot):
 def compare(judge, seed, packets):
     """One random rule set and ``packets`` packets; the mismatches as texts.
 
-    In every third, the last rules are added one by one. In alert mode every packet passes, so that
-    its metadata names rule and action.
+    In every third, the last rules are added one by one, and some go again. In alert mode every
+    packet passes, so that its metadata names rule and action.
     """
     pick = random.Random(seed)
     count = 4096 if seed % 200 == 199 else pick.choice(SIZES)
@@ -43,14 +43,17 @@ def compare(judge, seed, packets):
     offset_ns = rulesets.NOW_S * 1_000_000_000 - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     first = len(rules) - (pick.randrange(len(rules) // 2 + 1) if seed % 3 == 1 else 0)
     added = rules[max(first, len(rules) - 300) :]
+    removed = pick.sample(added, min(len(added), pick.randrange(10)))
     judge.rules(
         *rules[: len(rules) - len(added)],
         added=added,
+        removed=removed,
         interfaces=rulesets.INTERFACES,
         mode="alert",
         boot_offset_ns=offset_ns,
     )
     place_interface(judge.kernel, rulesets.INTERFACES.get(interface, 0))
+    rules = [each for each in rules if not any(each is gone for gone in removed)]
     order, names, found = ranked(rules), judge.names(), []
     for _ in range(packets if count < 1000 else packets // 20):
         packet = rulesets.packet(pick, near, interface)

@@ -15,7 +15,7 @@ from ebpfsentinel.config import convert
 from ebpfsentinel.domains.firewall.alerting import MAX_ALERTS
 from ebpfsentinel.domains.firewall.engine import DEFAULT_RULE, FirewallEngine
 from ebpfsentinel.domains.firewall.events import FW_COUNT, PACKET_EVENT, FwMode
-from ebpfsentinel.domains.firewall.generation import FRESH_RULES
+from ebpfsentinel.domains.firewall.generation import FRESH_RULES, GONE_RULES
 from ebpfsentinel.domains.firewall.settings import FirewallRule, FirewallSettings
 from ebpfsentinel.model.action import MapDelete, Patch, Switch
 from ebpfsentinel.model.domain import Surroundings, Tools
@@ -184,6 +184,10 @@ class Adding:
         self.added = [*self.added, convert(RULE | fields, FirewallRule, "rule")]
         return self.plan()
 
+    def remove(self, name):
+        self.added = [rule for rule in self.added if rule.id != name]
+        return self.plan()
+
 
 def kinds(plan):
     return [type(action) for action in plan.actions]
@@ -238,12 +242,33 @@ def test_no_more_rules_are_patched_in_than_there_is_room_for():
     assert Patch in kinds(adding.add(id="again"))
 
 
-def test_a_rule_that_was_patched_in_and_removed_is_compiled_away():
+def test_a_rule_less_is_passed_over_and_compiled_away_when_no_more_go():
     adding = Adding(RULE)
-    adding.add(id="b")
-    adding.added = []
+    for name in ("b", "c", "d"):
+        adding.add(id=name)
+    adding.plan()
+    adding.add(id="e")
+    for name in ("c", "e"):
+        plan = adding.remove(name)
+        assert kinds(plan) == [Patch, Patch]
+        assert [content for _, content in plan.actions[0].writes] == [bytes(8)]
+        assert name not in own(adding.engine)
+        assert not adding.engine.has("rules", name)
+    assert plan.until_ns > AROUND.now_ns
     (switch,) = adding.plan().actions
     assert set(switch.places) == {0, 4}
+    assert list(own(adding.engine)) == ["a", "b", "d"]
+    assert kinds(adding.add(id="c")) == [MapDelete, Patch, Patch]
+
+
+def test_no_more_rules_go_one_by_one_than_are_passed_over():
+    adding = Adding(RULE)
+    for number in range(GONE_RULES + 1):
+        adding.add(id=f"b{number}")
+    for number in range(GONE_RULES):
+        assert Switch not in kinds(adding.remove(f"b{number}"))
+    assert Switch in kinds(adding.remove(f"b{GONE_RULES}"))
+    assert list(own(adding.engine)) == ["a"]
 
 
 def test_a_rule_that_is_off_or_of_one_family_touches_no_other_table():
