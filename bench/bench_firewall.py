@@ -38,6 +38,7 @@ from ebpfsentinel.domains.firewall.settings import (
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import possible_cpus
 from ebpfsentinel.model.domain import Surroundings, Tools
+from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.settings import Mode
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ def _rows(kernel: LinuxKernel, driver: Trace, peer: Object):
         }[who]
         yield {"name": f"{what}, IPv{family} TCP", "unit": "ns/packet", **found, "base": base}
     yield from _ratios(figures, base["median"])
+    yield from _floors(kernel, driver, root, base)
     install(kernel, rules(4, 4096, "deny"))
     driver.load(trace(4, rules(4, 4096, "deny")))
     yield {
@@ -234,6 +236,28 @@ def _rows(kernel: LinuxKernel, driver: Trace, peer: Object):
         "mixed": spread([driver.run(root, frags=True) for _ in range(RUNS)]),
         "base": base,
     }
+
+
+def _floors(kernel: LinuxKernel, driver: Trace, root: int, base: dict[str, Any]):
+    """What the never-block floor costs packets that are not on it, and those that are."""
+    everybody = frozenset(ipaddress.ip_network(text) for text in ("0.0.0.0/1", "128.0.0.0/1"))
+    floors = {
+        "with nothing on it": Floor(),
+        "of a network and three ports, which no packet is on": Floor(
+            networks=frozenset({ipaddress.ip_network("192.0.2.0/24")}),
+            ports=frozenset({22, 8080, 50051}),
+        ),
+        "that every packet is on": Floor(networks=everybody),
+    }
+    wanted = rules(4, 4096)
+    install(kernel, wanted)
+    driver.load(trace(4, wanted))
+    for name, floor in floors.items():
+        kernel.protect(floor)
+        runs = [driver.run(root, frags=True) for _ in range(RUNS)]
+        what = f"firewall, 4096 rules, IPv4 TCP, a never-block floor {name}"
+        yield {"name": what, "unit": "ns/packet", "mixed": spread(runs), "base": base}
+    kernel.protect(Floor())
 
 
 def _ratios(figures: dict[tuple[str, int, int], dict[str, Any]], base: int):

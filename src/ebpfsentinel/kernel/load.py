@@ -332,6 +332,8 @@ class LinuxKernel:
         apply_actions(actions, self._maps, kill, self._engage)
 
     def _engage(self, action: Engage) -> None:
+        if not any(action.program in loaded.programs for loaded in self._objects.values()):
+            raise KernelError(f"{action.program} is not loaded")
         before = set(self._engaged)
         self._forget(present_interfaces())
         (self._engaged.add if action.on else self._engaged.discard)(action.program)

@@ -21,7 +21,16 @@ from ebpfsentinel.kernel.libbpf import check, lib, sized
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import ARRAY, ARRAY_OF_MAPS, pointer
 from ebpfsentinel.kernel.pins import ROOT, detach_all, prepare
-from ebpfsentinel.model.action import Kill, MapDelete, MapReplace, MapWrite, Patch, Swap, Switch
+from ebpfsentinel.model.action import (
+    Engage,
+    Kill,
+    MapDelete,
+    MapReplace,
+    MapWrite,
+    Patch,
+    Swap,
+    Switch,
+)
 from ebpfsentinel.model.domain import Domain, Program
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError, OnExit
 
@@ -629,6 +638,12 @@ def test_a_killed_process_is_dead_and_a_wrong_one_is_left_alone(bench, kernel):
         assert not alive()
         with pytest.raises(KernelError, match=str(kill.pid)):
             kernel.apply([kill])
+
+
+def test_a_program_that_is_not_there_cannot_be_engaged(kernel):
+    kernel.apply([Engage("contract_xdp", on=True), Engage("contract_xdp", on=False)])
+    with pytest.raises(KernelError, match="nobody is not loaded"):
+        kernel.apply([Engage("nobody", on=True)])
 
 
 def test_boot_time_becomes_wall_time(bench, kernel):
