@@ -267,7 +267,10 @@ static __always_inline void packet_count(const struct packet *packet, bool dropp
 		count->would_drop++;
 }
 
-/* Write down what later programs want to know; a packet without room for it passes without. */
+/*
+ * Write down what later programs want to know; a packet without room for it passes without. Not under
+ * generic XDP: it is not seen from there, and Linux 7.2 complains when tc_root restores the link header.
+ */
 static __always_inline void packet_put_meta(struct xdp_md *ctx, const struct packet *packet)
 {
 	struct packet_meta *meta;
@@ -308,7 +311,8 @@ static __always_inline int xdp_steer(const struct packet *packet)
 static __always_inline int xdp_pass(struct xdp_md *ctx, const struct packet *packet)
 {
 	packet_count(packet, false);
-	packet_put_meta(ctx, packet);
+	if (packet->by_xdp != XDP_GENERIC || packet->dry)
+		packet_put_meta(ctx, packet);
 	if (packet->cpu && !packet->dry)
 		return xdp_steer(packet);
 	return XDP_PASS;
