@@ -15,6 +15,7 @@ from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import convert, discover
 from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.model.action import Patch, Switch
+from ebpfsentinel.model.domain import Outcome
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError, parse_moment
@@ -236,6 +237,30 @@ def test_a_fault_in_one_engine_blinds_no_other(
     assert samples["events_unjudged", "process"] == 3
     assert samples["alerts", "firewall", "medium"] == 1
     assert "domain process failed on 3 records of execs" in caplog.text
+    asyncio.run(agent.stop())
+
+
+def test_a_tick_that_fails_is_said_once_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    ticked = []
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("bug")
+
+    def tick(now_ns: int) -> Outcome:
+        ticked.append(now_ns)
+        return Outcome()
+
+    monkeypatch.setattr(agent.engines["firewall"], "tick", fail)
+    monkeypatch.setattr(agent.engines["process"], "tick", tick)
+    for _ in range(3):
+        asyncio.run(agent.flow.tick(["firewall", "process"]))
+    samples = {(m.name, *m.labels.values()): m.value for m in agent.metrics()}
+    assert samples["ticks_failed", "firewall"] == 3
+    assert len(ticked) == 3
+    assert caplog.text.count("domain firewall failed at a tick") == 1
     asyncio.run(agent.stop())
 
 

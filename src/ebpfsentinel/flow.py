@@ -50,6 +50,7 @@ class Flow:
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
         self.unjudged: Counter[str] = Counter()
+        self.stopped: Counter[str] = Counter()
         self.undelivered: Counter[str] = Counter()
         self._lost: dict[str, int] = {}
         self._losing: set[str] = set()
@@ -90,10 +91,20 @@ class Flow:
     async def tick(self, domains: Sequence[str]) -> None:
         """Time has passed for the engines of these domains."""
         for name in domains:
-            outcome = self._engines[name].tick(time.time_ns())
+            outcome = self._ticked(name)
             if outcome.memo is not None:
                 self._store.memos.put(name, outcome.memo)
             await self._finish(name, outcome)
+
+    def _ticked(self, domain: str) -> Outcome:
+        """As with :meth:`feed`, a fault blinds no other domain; said once, counted always."""
+        try:
+            return self._engines[domain].tick(time.time_ns())
+        except Exception:
+            if not self.stopped[domain]:
+                logger.exception("domain %s failed at a tick: time stands still for it", domain)
+            self.stopped[domain] += 1
+            return Outcome()
 
     def sweep(self) -> None:
         """Let go of what is too old to be kept."""
@@ -175,6 +186,7 @@ class Flow:
             ("alerts_undelivered", "Alerts a sink did not take", "sink", self.undelivered),
             ("actions_refused", "Actions the kernel refused", "action", self.refused),
             ("events_unjudged", "Records an engine failed on", "domain", self.unjudged),
+            ("ticks_failed", "Ticks an engine failed at", "domain", self.stopped),
         ):
             for value, count in counts.items():
                 yield Metric(name, "counter", text, {label: value}, count)
