@@ -97,28 +97,25 @@ static __always_inline __u64 time_left(__u64 tag, __u64 state, __u64 now_ns)
 	return gcra_ahead(state, now_ns) >> GCRA_SHIFT;
 }
 
-static __always_inline __u32 way_of(__u64 tag)
+/*
+ * The way of a key; RL_WAYS: it is not there. One that another CPU is putting in counts as it. A
+ * function of its own, as rl_choose_way.
+ */
+__noinline __u32 rl_look_up(struct rl_set *set, __u64 tag, const struct rl_address *address)
 {
-	return tag >> RL_TAG_WAY & (RL_WAYS - 1);
-}
-
-/* A tag says in which way it is, though that is where it was found: see struct rl_scratch. */
-static __always_inline struct rl_bucket *look_up(struct rl_set *set, __u64 tag, const __u32 *addr)
-{
-	const __u64 aside = (__u64)RL_TAG_BUSY | (__u64)(RL_WAYS - 1) << RL_TAG_WAY;
-	struct rl_entry *entry;
-	__u64 found = 0;
 	__u32 way;
 
+	if (!set || !address)
+		return RL_WAYS;
 	for (way = 0; way < RL_WAYS; way++) {
-		found = OPAQUE(set->tags[way]);
-		if ((found & ~aside) == tag)
+		__u64 found = OPAQUE(set->tags[way]);
+
+		if ((found & ~(__u64)RL_TAG_BUSY) != tag)
+			continue;
+		if (found & RL_TAG_BUSY || !differ(set->entries[way].addr, address->words))
 			break;
 	}
-	if ((found & ~aside) != tag)
-		return 0;
-	entry = &set->entries[way_of(found)];
-	return found & RL_TAG_BUSY || !differ(entry->addr, addr) ? &entry->bucket : 0;
+	return way;
 }
 
 /*
@@ -175,7 +172,6 @@ static __always_inline struct rl_bucket *claim(struct rl_set *set, __u64 tag, co
 
 	place = &set->tags[way];
 	entry = &set->entries[way];
-	tag |= (__u64)way << RL_TAG_WAY;
 	before = OPAQUE(*place);
 	if (before & RL_TAG_BUSY || /* also where all are */
 	    __sync_val_compare_and_swap(place, before, tag | RL_TAG_BUSY) != before)
@@ -190,11 +186,13 @@ static __always_inline struct rl_bucket *claim(struct rl_set *set, __u64 tag, co
 
 /* The bucket of a key of rl_table; with make it is made where there is none. */
 static __always_inline struct rl_bucket *table_bucket(const struct rl_limits *limits, __u32 number,
-						      __u32 algorithm, const __u32 *addr,
-						      __u32 ipv6, __u64 now_ns, bool make)
+						      __u32 algorithm,
+						      const struct rl_address *address, __u32 ipv6,
+						      __u64 now_ns, bool make)
 {
 	__u64 tag = number | RL_TAG_USED | algorithm << RL_TAG_ALGORITHM | ipv6 * RL_TAG_IPV6;
-	__u32 hash = hash_of(limits, addr, number << 1 | ipv6), index = hash >> 16, attempt;
+	__u32 hash = hash_of(limits, address->words, number << 1 | ipv6), index = hash >> 16;
+	__u32 attempt, way;
 	struct rl_set *set = bpf_map_lookup_elem(&rl_table, &index);
 	struct rl_bucket *bucket = 0;
 
@@ -202,9 +200,11 @@ static __always_inline struct rl_bucket *table_bucket(const struct rl_limits *li
 		return 0;
 	tag |= (__u64)hash << 32;
 	for (attempt = 0; attempt < CLAIM_TRIES && !bucket; attempt++) {
-		bucket = look_up(set, tag, addr);
-		if (!bucket && make)
-			bucket = claim(set, tag, addr, now_ns);
+		way = rl_look_up(set, tag, address);
+		if (way < RL_WAYS)
+			return &set->entries[way].bucket;
+		if (make)
+			bucket = claim(set, tag, address->words, now_ns);
 	}
 	if (!bucket && make)
 		count_crowded();
@@ -218,18 +218,19 @@ static __always_inline struct rl_bucket *bucket_of(const struct rl_limits *limit
 						   bool make)
 {
 	const __u32 *from = rule->key == RL_KEY_DESTINATION ? packet->dst_addr : packet->src_addr;
-	__u32 ipv6 = is_ipv6(packet), keep = -rule->whole, addr[4];
+	__u32 ipv6 = is_ipv6(packet), keep = -rule->whole;
+	struct rl_address address;
 
 	if (rule->key == RL_KEY_RULE) {
 		struct rl_own *own = bpf_map_lookup_elem(&rl_own, &number);
 
 		return own ? &own->bucket : 0;
 	}
-	addr[0] = from[0] & (keep | ~(0xff & (ipv6 - 1)));
-	addr[1] = from[1];
-	addr[2] = from[2] & keep;
-	addr[3] = from[3] & keep;
-	return table_bucket(limits, number, rule->algorithm, addr, ipv6, now_ns, make);
+	address.words[0] = from[0] & (keep | ~(0xff & (ipv6 - 1)));
+	address.words[1] = from[1];
+	address.words[2] = from[2] & keep;
+	address.words[3] = from[3] & keep;
+	return table_bucket(limits, number, rule->algorithm, &address, ipv6, now_ns, make);
 }
 
 #endif

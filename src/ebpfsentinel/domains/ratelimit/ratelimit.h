@@ -123,13 +123,16 @@ struct rl_own {
 	__u64 pad[6];
 };
 
-/* Bits of a tag: number of the limit, what the bucket is of, its way, and the key's hash. */
+/* Bits of a tag: number of the limit, what the bucket is of, and the key's hash. */
 #define RL_TAG_NUMBER 0x3fff
 #define RL_TAG_IPV6 (1 << 14)
 #define RL_TAG_ALGORITHM 15 /* shift; two bits */
 #define RL_TAG_BUSY (1 << 17)
 #define RL_TAG_USED (1 << 18)
-#define RL_TAG_WAY 19 /* shift; three bits */
+
+struct rl_address {
+	__u32 words[4];
+};
 
 struct rl_entry {
 	__u32 addr[4];
