@@ -34,9 +34,15 @@ EMIT_TYPE(fw_fragment, enum fw_fragment);
 EMIT_TYPE(packet_action, enum packet_action);
 EMIT_TYPE(packet_mirror, enum packet_mirror);
 
+/*
+ * Parts have one size whatever is in them. So that kept banks of another layout are not taken for
+ * ours, there are a few slots too many, as the layout has it.
+ */
+#define FW_SLOTS (2 * FW_PLACES + sizeof(struct fw_tables) / 8 % 509)
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2 * FW_PLACES);
+	__uint(max_entries, FW_SLOTS);
 	__type(key, __u32);
 	__array(values, struct bank_map);
 } fw_banks SEC(".maps");

@@ -133,7 +133,7 @@ def test_another_version_takes_over_without_a_packet_unjudged_or_lost(tmp_path, 
 
 
 def test_tables_of_another_layout_are_not_taken_over(tmp_path):
-    """What is behind a map of maps is no part of its type: only the verifier finds it out."""
+    """What is behind a map of maps is no part of its type; how many slots it has is."""
     root = pins.ROOT.with_name(f"layout-{uuid.uuid4().hex[:8]}")
     pins.prepare(root)
     try:
