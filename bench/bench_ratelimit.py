@@ -36,6 +36,7 @@ from bench.flood import Flood as OneCoreFlood
 from bench.flood import nft, nft_counter
 from bench.progrun import Trace, fd_of
 from ebpfsentinel.domains.ratelimit import DOMAIN
+from ebpfsentinel.domains.ratelimit.settings import Algorithm
 from ebpfsentinel.domains.ratelimit.tests.judge import Judge, rule
 from ebpfsentinel.domains.ratelimit.tests.limited import Limited
 from ebpfsentinel.domains.ratelimit.tests.packets import frame
@@ -231,8 +232,8 @@ def costs() -> Iterator[dict[str, Any]]:
 def _cases() -> Iterator[tuple[str, dict[str, Any], dict[str, int]]]:
     plenty: dict[str, Any] = {"default_rate": 1_000_000, "default_burst": 10_000_000}
     yield "default limit per source", plenty, {"must": 60, "aim": 35}
-    for algorithm in ("fixed_window", "sliding_window"):
-        yield f"the same, {algorithm}", plenty | {"default_algorithm": algorithm}, {}
+    for algorithm in (Algorithm.FIXED_WINDOW, Algorithm.SLIDING_WINDOW):
+        yield f"the same, {algorithm.value}", plenty | {"default_algorithm": algorithm}, {}
     shared = [rule("all", rate=10_000_000, scope="global")]
     yield "the same and a global limit", plenty | {"_rules": shared}, {}
     hosts = [rule(f"h{n}", rate=9, src_ip=f"192.0.{n >> 8}.{n & 255}") for n in range(4096)]
