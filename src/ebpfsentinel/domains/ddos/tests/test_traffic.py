@@ -179,10 +179,9 @@ def test_a_throttle_leaves_forged_sources_what_is_left_and_lets_real_users_in(la
 
 
 def metric(running, name):
-    """Samples of a metric, by their labels."""
-    text = running.lab.run(
-        running.lab.guarded, "curl", "-s", "http://127.0.0.1:9090/metrics"
-    ).stdout
+    """Samples of all metrics whose names begin so, of one moment, by their labels."""
+    asked = ("curl", "-s", "http://127.0.0.1:9090/metrics")
+    text = running.lab.run(running.lab.guarded, *asked).stdout
     wanted = [line for line in text.splitlines() if line.startswith(f"ebpfsentinel_{name}")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in wanted}
 
@@ -194,12 +193,10 @@ def refused(running, reason):
 
 def arrived(running):
     """Packets of the flood that were not refused."""
-    came = metric(running, "ddos_packets_total")
-    gone = metric(running, "ddos_refused_total")
-    kind = 'attack_type="volumetric"'
-    return next(v for k, v in came.items() if kind in k) - next(
-        v for k, v in gone.items() if kind in k
-    )
+    found = metric(running, "ddos_")
+    labels = '{attack_type="volumetric"}'
+    came = found[f"ebpfsentinel_ddos_packets_total{labels}"]
+    return came - found[f"ebpfsentinel_ddos_refused_total{labels}"]
 
 
 def test_the_source_of_a_flood_is_blocked_until_the_block_lapses(lab, flood):
