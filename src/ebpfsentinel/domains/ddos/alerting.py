@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ebpfsentinel.domains.ddos.attacks import Status
+from ebpfsentinel.domains.ddos.attacks import Status, attack_id
 from ebpfsentinel.domains.ddos.events import DdosReason, PacketAction
 from ebpfsentinel.domains.ddos.settings import AttackType, Mitigation
 from ebpfsentinel.model.alert import Alert, Severity
@@ -15,7 +15,7 @@ from ebpfsentinel.model.packets import WOULD, alert_of, words
 from ebpfsentinel.model.settings import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ebpfsentinel.domains.ddos.attacks import Attack
     from ebpfsentinel.domains.ddos.events import DdosEvents
@@ -78,9 +78,7 @@ def _name(alert: Alert, attack: Attack) -> None:
         alert.dst_port = attack.targets[0]["port"] or 0
 
 
-def event_alerts(
-    events: DdosEvents, boot_offset_ns: int, id_of: Callable[[int], str]
-) -> Iterator[Alert]:
+def event_alerts(events: DdosEvents, boot_offset_ns: int) -> Iterator[Alert]:
     """One alert for all refused packets of a type and reason, with how many there were."""
     kinds = events.rows["type"].astype(np.uint16) << 8 | events.rows["reason"]
     for kind in np.unique(kinds).tolist():
@@ -90,7 +88,7 @@ def event_alerts(
         would = bool(int(packet["flags"]) & WOULD)
         spared = packet["action"] == PacketAction.ACTION_SPARED
         verb = "cookie" if reason is DdosReason.DDOS_COOKIE else "drop"
-        attack = id_of(int(packet["rule_id"])) if reason is DdosReason.DDOS_BLOCK else ""
+        attack = attack_id(int(packet["rule_id"])) if reason is DdosReason.DDOS_BLOCK else ""
         alert = alert_of(
             packet,
             boot_offset_ns,

@@ -29,6 +29,11 @@ class Status(enum.StrEnum):
     EXPIRED = "expired"
 
 
+def attack_id(number: int) -> str:
+    """What operators call the attack of this number."""
+    return f"ddos-{number}"
+
+
 @dataclass(slots=True)
 class Attack:
     """One attack; times are wall time, nanoseconds.
@@ -51,7 +56,7 @@ class Attack:
     @property
     def id(self) -> str:
         """What operators call it; nothing before it is confirmed."""
-        return f"ddos-{self.number}" if self.number else ""
+        return attack_id(self.number) if self.number else ""
 
     def body(self) -> dict[str, Any]:
         """As JSON."""

@@ -31,19 +31,16 @@ class Normal:
 
     def learn(
         self, pps: NDArray[np.float64], attacked: Collection[AttackType], now_ns: int
-    ) -> bool:
-        """Once a second, its highest rate is put down; True when it was."""
+    ) -> None:
+        """Once a second, its highest rate is put down."""
         self._peak = np.maximum(self._peak, pps)
         if 0 <= now_ns - self._before_ns < SECOND_NS:
-            return False
-        if attacked:  # a flood of one type is in the volume, and disturbs the others
-            self._peak[:] = 0
-        else:
+            return
+        if not attacked:  # a flood of one type is in the volume, and disturbs the others
             bins = np.minimum(np.log2(1 + self._peak) * _STEPS, _BINS - 1).astype(int)
             self._seconds[np.arange(len(bins)), bins] += 1
-            self._peak[:] = 0
+        self._peak[:] = 0
         self._before_ns = now_ns
-        return True
 
     def proposal(self, margin: float) -> dict[str, Any]:
         """By attack type: how many seconds were seen, their rates, and a threshold."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ebpfsentinel.domains.ddos.attacks import attack_id
 from ebpfsentinel.domains.ddos.events import DDOS_BLOCK, DDOS_PREFIX
 from ebpfsentinel.domains.ddos.settings import AttackType
-from ebpfsentinel.domains.ddos.suspects import number_of, text_of
+from ebpfsentinel.domains.ddos.suspects import address_of, number_of, text_of
 from ebpfsentinel.model.action import MapDelete, MapWrite
+from ebpfsentinel.model.packets import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +111,7 @@ class Blocks:
         return [
             {
                 "source": text_of(prefix),
-                "attack": f"ddos-{block.attack}",
+                "attack": attack_id(block.attack),
                 "attack_type": block.kind.value,
                 "until_ns": block.until_ns,
                 "packets": block.packets,
@@ -124,7 +126,6 @@ class Blocks:
 def _keys(prefixes: Sequence[Prefix]) -> NDArray[Any]:
     keys = np.zeros(len(prefixes), DDOS_PREFIX)
     for at, (family, bits, number) in enumerate(prefixes):
-        wide = number if family == 6 else number << 96
-        keys["addr"][at] = [wide >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
+        keys["addr"][at] = words(address_of(family, number))
         keys["family"][at], keys["bits"][at] = family, bits
     return keys

@@ -144,7 +144,6 @@ static __always_inline bool settle(const struct scene *scene, enum ddos_reason r
 	if (scene->type < DDOS_TYPES && reason != DDOS_COOKIE && !spared)
 		scene->count->refused[scene->type]++;
 	scene->count->by_reason[reason]++;
-	scene->count->last_refused_ns = packet_now(packet);
 	report(scene, reason, spared ? ACTION_SPARED : ACTION_DROP);
 	return enforced;
 }

@@ -123,7 +123,6 @@ struct ddos_count {
 	__u64 new_sources; /* written to a table that forgets the least used */
 	__u64 new_meters;
 	__u64 new_known;
-	__u64 last_refused_ns;
 };
 
 /* What a CPU keeps for itself. */

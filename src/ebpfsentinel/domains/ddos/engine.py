@@ -150,7 +150,7 @@ class DdosEngine:
         elif source == "ddos_blocked":
             return self._take_blocks(rows, now_ns)
         else:
-            alerts = event_alerts(DdosEvents(rows), self._now.boot_offset_ns, _id_of)
+            alerts = event_alerts(DdosEvents(rows), self._now.boot_offset_ns)
             return Outcome(list(alerts))
         return Outcome()
 
@@ -345,7 +345,3 @@ class DdosEngine:
 
 def _blocks_sources(watch: Watch) -> bool:
     return watch.status is Status.ACTIVE and watch.policy.mitigation_action is Mitigation.BLOCK
-
-
-def _id_of(number: int) -> str:
-    return f"ddos-{number}"

@@ -118,7 +118,7 @@ DDOS_SHARED = _record(
 )
 
 DDOS_COUNT = _record(
-    352,
+    344,
     (
         ("packets", ("<u8", (7,)), 0),
         ("bytes", ("<u8", (7,)), 56),
@@ -134,7 +134,6 @@ DDOS_COUNT = _record(
         ("new_sources", "<u8", 320),
         ("new_meters", "<u8", 328),
         ("new_known", "<u8", 336),
-        ("last_refused_ns", "<u8", 344),
     ),
 )
 

@@ -12,7 +12,6 @@
 #include "ddos.h"
 #include "syncookie.h"
 
-#define SOCKET_NEW_SYN_RECV 12
 #define SOCKET_ESTABLISHED 1
 #define FIB_NOT_FORWARDED 4
 #define FIB_FORWARDING_DISABLED 5
@@ -81,27 +80,10 @@ static __noinline enum flow tcp_flow(void *ctx, const struct packet *packet, str
 static __noinline enum flow udp_flow(void *ctx, const struct packet *packet)
 {
 	struct bpf_sock_tuple tuple = {};
+	__u32 bytes = put_tuple(&tuple, packet);
+	struct bpf_sock *socket = bpf_sk_lookup_udp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
 	enum flow found = FLOW_NONE;
-	struct bpf_sock *socket;
-	__u32 bytes = sizeof(tuple.ipv4);
-	int word;
 
-	if (packet->family == 4) {
-		tuple.ipv4.saddr = bpf_htonl(packet->src_addr[0]);
-		tuple.ipv4.daddr = bpf_htonl(packet->dst_addr[0]);
-		tuple.ipv4.sport = bpf_htons(packet->src_port);
-		tuple.ipv4.dport = bpf_htons(packet->dst_port);
-		socket = bpf_sk_lookup_udp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
-	} else {
-		bytes = sizeof(tuple.ipv6);
-		for (word = 0; word < 4; word++) {
-			tuple.ipv6.saddr[word] = bpf_htonl(packet->src_addr[word]);
-			tuple.ipv6.daddr[word] = bpf_htonl(packet->dst_addr[word]);
-		}
-		tuple.ipv6.sport = bpf_htons(packet->src_port);
-		tuple.ipv6.dport = bpf_htons(packet->dst_port);
-		socket = bpf_sk_lookup_udp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
-	}
 	if (!socket)
 		return FLOW_NONE;
 	if (socket->state == SOCKET_ESTABLISHED)

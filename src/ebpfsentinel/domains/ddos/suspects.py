@@ -112,10 +112,15 @@ def number_of(words: NDArray[Any], family: int) -> int:
     return int.from_bytes(words.astype(">u4").tobytes(), "big")
 
 
+def address_of(family: int, number: int) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that has this number."""
+    return ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number)
+
+
 def text_of(prefix: Prefix) -> str:
     """``192.0.2.0/24``; a host without its bits."""
     family, bits, number = prefix
-    made = ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number)
+    made = address_of(family, number)
     return str(made) if bits == _HOST_BITS[family] else f"{made}/{bits}"
 
 

@@ -87,26 +87,34 @@ static __always_inline struct syncookie *copy_headers(const struct packet *packe
 	return copy;
 }
 
+/* What sockets are looked up by; returns its size. */
+static __always_inline __u32 put_tuple(struct bpf_sock_tuple *tuple, const struct packet *packet)
+{
+	int word;
+
+	if (packet->family == 4) {
+		tuple->ipv4.saddr = bpf_htonl(packet->src_addr[0]);
+		tuple->ipv4.daddr = bpf_htonl(packet->dst_addr[0]);
+		tuple->ipv4.sport = bpf_htons(packet->src_port);
+		tuple->ipv4.dport = bpf_htons(packet->dst_port);
+		return sizeof(tuple->ipv4);
+	}
+	for (word = 0; word < 4; word++) {
+		tuple->ipv6.saddr[word] = bpf_htonl(packet->src_addr[word]);
+		tuple->ipv6.daddr[word] = bpf_htonl(packet->dst_addr[word]);
+	}
+	tuple->ipv6.sport = bpf_htons(packet->src_port);
+	tuple->ipv6.dport = bpf_htons(packet->dst_port);
+	return sizeof(tuple->ipv6);
+}
+
 /* The socket that the packet is for: to be released. */
 static __always_inline struct bpf_sock *tcp_socket(void *ctx, const struct packet *packet)
 {
 	struct bpf_sock_tuple tuple = {};
-	int word;
+	__u32 bytes = put_tuple(&tuple, packet);
 
-	if (packet->family == 4) {
-		tuple.ipv4.saddr = bpf_htonl(packet->src_addr[0]);
-		tuple.ipv4.daddr = bpf_htonl(packet->dst_addr[0]);
-		tuple.ipv4.sport = bpf_htons(packet->src_port);
-		tuple.ipv4.dport = bpf_htons(packet->dst_port);
-		return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	for (word = 0; word < 4; word++) {
-		tuple.ipv6.saddr[word] = bpf_htonl(packet->src_addr[word]);
-		tuple.ipv6.daddr[word] = bpf_htonl(packet->dst_addr[word]);
-	}
-	tuple.ipv6.sport = bpf_htons(packet->src_port);
-	tuple.ipv6.dport = bpf_htons(packet->dst_port);
-	return bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	return bpf_skc_lookup_tcp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
 }
 
 /* The SYN and ACK that carries the cookie; its only option is the MSS. */
