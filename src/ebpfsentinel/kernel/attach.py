@@ -19,7 +19,9 @@ from ebpfsentinel.model.kernel import Attachment, KernelError, XdpMode
 if TYPE_CHECKING:
     from pathlib import Path
 
-_BPF_XDP, _BPF_TCX_INGRESS = 37, 46
+_BPF_XDP = 37
+_TCX = {"tc": 46, "egress": 47}
+_CLSACT = {"tc": 1, "egress": 2}
 _FLAG = {"native": 1 << 2, "generic": 1 << 1, "offloaded": 1 << 3}
 _LADDER = {
     XdpMode.AUTO: ("native", "generic"),
@@ -28,7 +30,6 @@ _LADDER = {
     XdpMode.OFFLOADED: ("offloaded",),
     XdpMode.TC: (),
 }
-_TC_INGRESS = 1
 _TC_PRIORITY = 1
 
 
@@ -60,12 +61,15 @@ class Place:
 class Roots:
     """File descriptors of the root programs.
 
-    ``tc_needed``: TC has work of its own to do, XDP or not.
+    ``tc_needed``: TC has work of its own to do, XDP or not. ``egress_needed``: something looks at
+    what leaves.
     """
 
     xdp: int
     tc: int
+    egress: int
     tc_needed: bool
+    egress_needed: bool
 
 
 def attach(name: str, ifindex: int, roots: Roots, mode: XdpMode, pins: Path | None) -> Place:
@@ -99,27 +103,31 @@ def follow(place: Place, roots: Roots, pins: Path | None) -> None:
     Raises:
         KernelError: it is needed and cannot be had.
     """
-    needed = roots.tc_needed or "xdp" not in place.hooks
-    pin = _pin(pins, place.ifindex, "tc")
-    if needed and "tc" not in place.hooks:
-        place.hooks["tc"] = _attach_tc(place, roots.tc, pins)
-    elif not needed and "tc" in place.hooks:
-        _let_go(place, place.hooks.pop("tc"), keep=False)
+    _follow(place, "tc", roots.tc, pins, needed=roots.tc_needed or "xdp" not in place.hooks)
+    _follow(place, "egress", roots.egress, pins, needed=roots.egress_needed)
+
+
+def _follow(place: Place, kind: str, root: int, pins: Path | None, *, needed: bool) -> None:
+    pin = _pin(pins, place.ifindex, kind)
+    if needed and kind not in place.hooks:
+        place.hooks[kind] = _attach_tc(place, kind, root, pins)
+    elif not needed and kind in place.hooks:
+        _let_go(place, kind, place.hooks.pop(kind), keep=False)
     elif not needed and pin is not None:
         pin.unlink(missing_ok=True)  # of an agent that had work for it
 
 
 def leave(place: Place, *, keep: bool) -> None:
     """Detach from one interface, or leave what is pinned in force."""
-    for hook in place.hooks.values():
-        _let_go(place, hook, keep=keep)
+    for kind, hook in place.hooks.items():
+        _let_go(place, kind, hook, keep=keep)
     place.hooks.clear()
 
 
-def _let_go(place: Place, hook: Hook, *, keep: bool) -> None:
+def _let_go(place: Place, kind: str, hook: Hook, *, keep: bool) -> None:
     if hook.fd < 0:
         with contextlib.suppress(KernelError):
-            _detach_clsact(place.ifindex)
+            _detach_clsact(place.ifindex, kind)
         return
     if not keep and hook.pin is not None:
         hook.pin.unlink(missing_ok=True)
@@ -130,12 +138,13 @@ def _pin(pins: Path | None, ifindex: int, kind: str) -> Path | None:
     return pins / f"{ifindex}-{kind}" if pins else None
 
 
-def _attach_tc(place: Place, program: int, pins: Path | None) -> Hook:
+def _attach_tc(place: Place, kind: str, program: int, pins: Path | None) -> Hook:
     try:
-        return _link(program, place.ifindex, _BPF_TCX_INGRESS, 0, _pin(pins, place.ifindex, "tc"))
+        return _link(program, place.ifindex, _TCX[kind], 0, _pin(pins, place.ifindex, kind))
     except KernelError as error:
-        place.reason += f"; tcx: {error}; clsact is used"
-    _attach_clsact(place.ifindex, program)
+        if "tcx" not in place.reason:
+            place.reason += f"; tcx: {error}; clsact is used"
+    _attach_clsact(place.ifindex, kind, program)
     return Hook(-1)
 
 
@@ -175,14 +184,14 @@ def link_target(place: Place) -> int:
     return next((_target(hook.fd) for hook in place.hooks.values() if hook.fd >= 0), place.ifindex)
 
 
-def _attach_clsact(ifindex: int, program: int) -> None:
-    hook = sized("tc_hook", ifindex=ifindex, attach_point=_TC_INGRESS)
+def _attach_clsact(ifindex: int, kind: str, program: int) -> None:
+    hook = sized("tc_hook", ifindex=ifindex, attach_point=_CLSACT[kind])
     lib().bpf_tc_hook_create(hook)  # fails where it is there already: attaching will tell
     options = sized("tc_opts", prog_fd=program, handle=1, priority=_TC_PRIORITY)
     check(lib().bpf_tc_attach(hook, options), "attaching to clsact")
 
 
-def _detach_clsact(ifindex: int) -> None:
-    hook = sized("tc_hook", ifindex=ifindex, attach_point=_TC_INGRESS)
+def _detach_clsact(ifindex: int, kind: str) -> None:
+    hook = sized("tc_hook", ifindex=ifindex, attach_point=_CLSACT[kind])
     options = sized("tc_opts", handle=1, priority=_TC_PRIORITY)
     check(lib().bpf_tc_detach(hook, options), "detaching from clsact")

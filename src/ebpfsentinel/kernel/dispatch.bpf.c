@@ -46,7 +46,7 @@ static __always_inline int enter(struct xdp_md *ctx, bool dry)
 	packet->bytes = frame_bytes(ctx);
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	look_up_interface(packet);
-	look_up_floor(packet, false);
+	look_up_floor(packet, FLOOR_XDP);
 	bpf_tail_call(ctx, &xdp_chain, 0);
 	return xdp_pass(ctx, packet);
 }
@@ -89,6 +89,18 @@ static __always_inline void restore_link(struct __sk_buff *ctx)
 		count_failure(FAILURE_LINK);
 }
 
+static __always_inline void parse_skb(struct __sk_buff *ctx, struct packet *packet)
+{
+	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
+	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
+		count_failure(FAILURE_PULL);
+	packet->dry = 0;
+	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
+	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
+	packet->bytes = ctx->len;
+	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
+}
+
 SEC("tc")
 int tc_root(struct __sk_buff *ctx)
 {
@@ -100,16 +112,25 @@ int tc_root(struct __sk_buff *ctx)
 	look_up_interface(packet);
 	if (packet->by_xdp == XDP_GENERIC)
 		restore_link(ctx);
-	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
-	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
-		count_failure(FAILURE_PULL);
-	packet->dry = 0;
-	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
-	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
-	packet->bytes = ctx->len;
-	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
-	look_up_floor(packet, true);
+	parse_skb(ctx, packet);
+	look_up_floor(packet, FLOOR_TC);
 	bpf_tail_call(ctx, &tc_chain, 0);
+	return TC_NEXT;
+}
+
+/* What leaves: packet->ifindex is the interface that it leaves by. */
+SEC("tc/egress")
+int egress_root(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&egress_packet);
+
+	if (!packet)
+		return TC_NEXT;
+	packet->ifindex = ctx->ifindex;
+	look_up_interface(packet);
+	parse_skb(ctx, packet);
+	look_up_floor(packet, FLOOR_EGRESS);
+	bpf_tail_call(ctx, &egress_chain, 0);
 	return TC_NEXT;
 }
 

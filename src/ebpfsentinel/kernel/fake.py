@@ -32,7 +32,7 @@ from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.maps import RINGBUF
-from ebpfsentinel.kernel.objects import can_do_without, kind_of
+from ebpfsentinel.kernel.objects import HOST_KINDS, INTERFACE_KINDS, can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
@@ -265,9 +265,9 @@ class FakeKernel:
 
     def attach(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
-        self._tracing = {name for name, kind, _ in self._enabled_programs() if kind == "tracing"}
+        self._tracing = {name for name, kind, _ in self._enabled_programs() if kind in HOST_KINDS}
         self.reserve(interfaces)
-        chained = any(kind in ("xdp", "tc") for _, kind, _ in self._enabled_programs())
+        chained = any(kind in INTERFACE_KINDS for _, kind, _ in self._enabled_programs())
         self._places = {
             name: Attachment(name, self._present[name], self._how)
             for name in interfaces
@@ -458,9 +458,11 @@ class FakeKernel:
 
     def _where(self, domain: str, name: str, section: str) -> tuple[str, ...]:
         kind = kind_of(section)
-        if kind == "tracing":
+        if kind in HOST_KINDS:
             return (section,) if name in self._tracing else ()
-        if kind != "xdp" or name == DRY or (domain != _DISPATCH and domain not in self.enabled):
+        if kind not in ("xdp", "egress") or name == DRY:
+            return ()
+        if domain != _DISPATCH and domain not in self.enabled:
             return ()
         return tuple(place.interface for place in self._places.values())
 
@@ -496,7 +498,7 @@ class FakeKernel:
                 name,
                 {
                     key: int(totals[slot][key])
-                    for key in ("passed", "dropped", "would_drop", "spared")
+                    for key in ("passed", "dropped", "would_drop", "spared", "egress_dropped")
                 },
                 int(totals[slot]["bytes"]),
             )
@@ -517,7 +519,7 @@ def _ladder(
         if not can_do_without(name, cards, refused):
             raise KernelError(f"the kernel refused {name}: {reason}")
     for name, card in cards.items():
-        waits = kind_of(sections.get(name, "")) == "tracing" and card.instead_of not in refused
+        waits = kind_of(sections.get(name, "")) in HOST_KINDS and card.instead_of not in refused
         if card.instead_of and waits and name in sections:
             refused.setdefault(name, "not needed: what it stands in for works")
     return {name: section for name, section in sections.items() if name not in refused}, refused

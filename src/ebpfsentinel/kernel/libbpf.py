@@ -53,9 +53,11 @@ const char *bpf_program__name(const struct bpf_program *program);
 const char *bpf_program__section_name(const struct bpf_program *program);
 int bpf_program__fd(const struct bpf_program *program);
 int bpf_program__type(const struct bpf_program *program);
+int bpf_program__set_type(struct bpf_program *program, int type);
 int bpf_program__set_flags(struct bpf_program *program, uint32_t flags);
 int bpf_program__set_autoload(struct bpf_program *program, bool autoload);
 struct bpf_link *bpf_program__attach(const struct bpf_program *program);
+struct bpf_link *bpf_program__attach_cgroup(const struct bpf_program *program, int cgroup_fd);
 
 const char *bpf_map__name(const struct bpf_map *map);
 int bpf_map__fd(const struct bpf_map *map);

@@ -29,6 +29,8 @@ from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import (
+    HOST_KINDS,
+    INTERFACE_KINDS,
     IncompatiblePinsError,
     LoadedObject,
     LoadedProgram,
@@ -62,9 +64,9 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 _DISPATCH = "dispatch"
-_CHAINED = ("xdp", "tc")
 _CHAIN_SLOTS = 32
 _INTERFACE_SLOTS = 64
+_PACKETS = ("passed", "dropped", "would_drop", "spared", "egress_dropped")
 _RUN_STATS = 0
 _XDP = {"generic": 1, "offloaded": 1, "native": 2}
 """``enum interface_xdp``; what is offloaded has no CPUs to steer to."""
@@ -119,7 +121,7 @@ class LinuxKernel:
         when interfaces are attached, after the rules, so that the programs of the last run judge
         until those of this one have something to judge by.
         """
-        for kind in _CHAINED:
+        for kind in INTERFACE_KINDS:
             self._fill(f"{kind}_chain", [program.fd for program in self._chain(kind)])
 
     def _load_dispatch(self) -> LoadedObject:
@@ -220,7 +222,7 @@ class LinuxKernel:
         wanted = [name for name in interfaces if name not in self._places]
         for name in [name for name in self._places if name not in interfaces]:
             hooks.leave(self._places.pop(name), keep=False)
-        if self._chain("xdp") or self._chain("tc"):
+        if any(self._chain(kind) for kind in INTERFACE_KINDS):
             coming = {name: present[name] for name in wanted if name in present}
             self._write_interfaces(coming)
             for name, ifindex in coming.items():
@@ -258,7 +260,13 @@ class LinuxKernel:
         own_work = any(
             p.name in self._engaged or not (p.card and p.card.instead_of) for p in self._chain("tc")
         )
-        return hooks.Roots(programs["xdp_root"].fd, programs["tc_root"].fd, own_work)
+        return hooks.Roots(
+            programs["xdp_root"].fd,
+            programs["tc_root"].fd,
+            programs["egress_root"].fd,
+            tc_needed=own_work,
+            egress_needed=bool(self._chain("egress")),
+        )
 
     def _forget(self, present: Mapping[str, int]) -> None:
         """Drop places whose interface is gone; one that was renamed keeps its place and slot."""
@@ -293,16 +301,16 @@ class LinuxKernel:
             for name in self._enabled
             if name in self._objects
             for program in self._objects[name].programs.values()
-            if program.kind == "tracing"
+            if program.kind in HOST_KINDS
         }
-        if wanted:
+        if any(program.kind == "tracing" for program in wanted.values()):
             pins.prepare_tracing()
         gone = [name for name in self._tracing if name not in wanted]
         _destroy([self._tracing.pop(name) for name in gone])
         for name, program in wanted.items():
             if name in self._tracing:
                 continue
-            link = lib().bpf_program__attach(program.handle)
+            link = _attach_host(program)
             if link == ffi.NULL:
                 self._untraced[name] = explain(ffi.errno)
                 if not (program.card and program.card.optional):
@@ -372,7 +380,7 @@ class LinuxKernel:
 
     def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
         """See the contract."""
-        for kind in _CHAINED:
+        for kind in INTERFACE_KINDS:
             own = {
                 p.fd
                 for d in domains
@@ -484,7 +492,7 @@ class LinuxKernel:
 
     def _where(self, domain: str, program: LoadedProgram) -> tuple[str, ...]:
         """Interfaces, or the hook, that a program runs on now."""
-        if program.kind == "tracing":
+        if program.kind in HOST_KINDS:
             return (program.section,) if program.name in self._tracing else ()
         if (
             program.kind == "iter"
@@ -540,7 +548,7 @@ class LinuxKernel:
         for asked, slot in self._slots.items():
             row = totals[slot]
             name = self._places[asked].name if asked in self._places else asked
-            packets = {key: int(row[key]) for key in ("passed", "dropped", "would_drop", "spared")}
+            packets = {key: int(row[key]) for key in _PACKETS}
             found.append(InterfaceCounters(name, packets, int(row["bytes"])))
         return found
 
@@ -561,6 +569,17 @@ def _check_generated(domain: str, package: str, loaded: LoadedObject) -> None:
                 f"domain {domain}: events.py and the object disagree on the records of {name}: "
                 "run 'make gen' and build again"
             )
+
+
+def _attach_host(program: LoadedProgram) -> Any:
+    """Attach to its tracepoint, or to the cgroup that all processes are in; NULL where it fails."""
+    if program.kind != "cgroup":
+        return lib().bpf_program__attach(program.handle)
+    root = os.open(pins.cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return lib().bpf_program__attach_cgroup(program.handle, root)
+    finally:
+        os.close(root)
 
 
 def _destroy(links: list[Any]) -> None:

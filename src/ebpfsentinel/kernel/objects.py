@@ -35,13 +35,19 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Program
 
 _REFUSED = re.compile(r"prog '([^']+)': .*(?:failed|error|BPF program load)", re.IGNORECASE)
-_KIND_OF_SECTION = {"xdp": "xdp", "tc": "tc", "iter": "iter"}
+_KIND_OF_SECTION = {"xdp": "xdp", "tc": "tc", "iter": "iter", "cgroup": "cgroup"}
+_EGRESS = "tc/egress"
+_SCHED_CLS = 3
+INTERFACE_KINDS = ("xdp", "tc", "egress")
+"""Programs that are chained on an interface's hooks."""
+HOST_KINDS = ("tracing", "cgroup")
+"""Programs that are attached once, for the whole host."""
 _XDP_HAS_FRAGS = 1 << 5
 
 
 @dataclass(slots=True)
 class LoadedProgram:
-    """A program in the kernel: ``kind`` is xdp, tc, iter or tracing."""
+    """A program in the kernel: ``kind`` is as of :func:`kind_of`."""
 
     name: str
     section: str
@@ -68,7 +74,9 @@ class LoadedObject:
 
 
 def kind_of(section: str) -> str:
-    """``xdp``, ``tc``, ``iter`` or ``tracing``, from an ELF section name."""
+    """xdp, tc, egress, cgroup, iter or tracing, from an ELF section name."""
+    if section == _EGRESS:
+        return "egress"
     return _KIND_OF_SECTION.get(re.split(r"[./]", section)[0], "tracing")
 
 
@@ -135,7 +143,7 @@ def _is_hook(path: Path, card: Program) -> bool:
         }
     finally:
         lib().bpf_object__close(handle)
-    return kind_of(sections.get(card.name, "")) in ("xdp", "tc")
+    return kind_of(sections.get(card.name, "")) in INTERFACE_KINDS
 
 
 def _open(
@@ -144,7 +152,10 @@ def _open(
     handle = check_pointer(lib().bpf_object__open_file(str(path).encode(), ffi.NULL), str(path))
     for program in each(lib().bpf_object__next_program, handle):
         lib().bpf_program__set_autoload(program, text(lib().bpf_program__name(program)) not in off)
-        if fragments and kind_of(text(lib().bpf_program__section_name(program))) == "xdp":
+        kind = kind_of(text(lib().bpf_program__section_name(program)))
+        if kind == "egress":  # a section that libbpf knows since 1.3
+            lib().bpf_program__set_type(program, _SCHED_CLS)
+        if fragments and kind == "xdp":
             lib().bpf_program__set_flags(program, _XDP_HAS_FRAGS)
     for found in each(lib().bpf_object__next_map, handle):
         name = text(lib().bpf_map__name(found))

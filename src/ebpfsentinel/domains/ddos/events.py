@@ -153,13 +153,14 @@ INTERFACES = _record(
 )
 
 INTERFACE_COUNT = _record(
-    40,
+    48,
     (
         ("passed", "<u8", 0),
         ("dropped", "<u8", 8),
         ("would_drop", "<u8", 16),
         ("bytes", "<u8", 24),
         ("spared", "<u8", 32),
+        ("egress_dropped", "<u8", 40),
     ),
 )
 

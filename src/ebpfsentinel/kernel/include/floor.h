@@ -26,8 +26,8 @@ struct floor {
 	__u64 lapse_ns; /* 0: nothing waits */
 	__u32 lapse_xdp;
 	__u32 lapse_tc;
-	__u32 loopback; /* ifindex of lo where we are attached to it */
-	__u32 pad;
+	__u32 lapse_egress;
+	__u32 loopback;          /* ifindex of lo where we are attached to it */
 	__u64 port_filter;       /* bit p % 64 of each destination port below */
 	__u64 address_filter[4]; /* bit floor_hash() of each network's addresses */
 	__u64 ports[1024];       /* TCP, whatever the address */
@@ -71,24 +71,47 @@ struct {
 	__type(value, __u32);
 } floor_net SEC(".maps");
 
-/* The high 16 bits of an IPv4 address, 32 of an IPv6 address, as one of 256. */
-static __always_inline __u32 floor_hash(const struct packet *packet)
-{
-	__u32 word = packet->family == 6 ? packet->src_addr[0] : packet->src_addr[0] >> 16;
+/* Who is at either end: of what leaves, the source is we. */
+enum floor_way { FLOOR_IN, FLOOR_OUT };
 
-	return word * FLOOR_HASH >> 24;
+static __always_inline const __u32 *remote_addr(const struct packet *packet, enum floor_way way)
+{
+	return way == FLOOR_OUT ? packet->dst_addr : packet->src_addr;
+}
+
+static __always_inline const __u32 *local_addr(const struct packet *packet, enum floor_way way)
+{
+	return way == FLOOR_OUT ? packet->src_addr : packet->dst_addr;
+}
+
+static __always_inline __u16 remote_port(const struct packet *packet, enum floor_way way)
+{
+	return way == FLOOR_OUT ? packet->dst_port : packet->src_port;
+}
+
+static __always_inline __u16 local_port(const struct packet *packet, enum floor_way way)
+{
+	return way == FLOOR_OUT ? packet->src_port : packet->dst_port;
+}
+
+/* The high 16 bits of an IPv4 address, 32 of an IPv6 address, as one of 256. */
+static __always_inline __u32 floor_hash(const struct packet *packet, enum floor_way way)
+{
+	__u32 word = remote_addr(packet, way)[0];
+
+	return (packet->family == 6 ? word : word >> 16) * FLOOR_HASH >> 24;
 }
 
 static __always_inline bool floor_may_hold_port(const struct floor *known,
-						const struct packet *packet)
+						const struct packet *packet, enum floor_way way)
 {
-	return known->port_filter >> (packet->dst_port & 63) & 1;
+	return known->port_filter >> (local_port(packet, way) & 63) & 1;
 }
 
-static __always_inline bool floor_may_hold_source(const struct floor *known,
-						  const struct packet *packet)
+static __always_inline bool floor_may_hold_remote(const struct floor *known,
+						  const struct packet *packet, enum floor_way way)
 {
-	__u32 bit = floor_hash(packet) & 255;
+	__u32 bit = floor_hash(packet, way) & 255;
 
 	return known->address_filter[bit >> 6] >> (bit & 63) & 1;
 }
@@ -98,46 +121,57 @@ static __always_inline bool has_bit(const __u64 *bits, __u16 at)
 	return bits[at >> 6] >> (at & 63) & 1;
 }
 
-static __always_inline bool floor_holds_port(const struct floor *known, const struct packet *packet)
+static __always_inline bool floor_holds_port(const struct floor *known, const struct packet *packet,
+					     enum floor_way way)
 {
-	struct floor_tcp key = {.local_port = packet->dst_port, .family = packet->family};
+	struct floor_tcp key = {.local_port = local_port(packet, way), .family = packet->family};
 
 	if (!(packet->flags & PACKET_TCP))
 		return false;
-	if (has_bit(known->ports, packet->dst_port))
+	if (has_bit(known->ports, key.local_port))
 		return true;
-	if (!has_bit(known->tcp_ports, packet->dst_port))
+	if (!has_bit(known->tcp_ports, key.local_port))
 		return false;
-	__builtin_memcpy(key.addr, packet->dst_addr, 16);
+	__builtin_memcpy(key.addr, local_addr(packet, way), 16);
 	if (bpf_map_lookup_elem(&floor_tcp, &key))
 		return true;
-	__builtin_memcpy(key.addr, packet->src_addr, 16);
-	key.remote_port = packet->src_port;
+	__builtin_memcpy(key.addr, remote_addr(packet, way), 16);
+	key.remote_port = remote_port(packet, way);
 	return bpf_map_lookup_elem(&floor_tcp, &key);
 }
 
-static __always_inline bool floor_holds_source(const struct packet *packet)
+static __always_inline bool floor_holds_remote(const struct packet *packet, enum floor_way way)
 {
 	struct floor_net key = {.prefix_bits = 160, .family = bpf_htonl(packet->family)};
 	int word;
 
 	for (word = 0; word < 4; word++)
-		key.addr[word] = bpf_htonl(packet->src_addr[word]);
+		key.addr[word] = bpf_htonl(remote_addr(packet, way)[word]);
 	return packet->family && bpf_map_lookup_elem(&floor_net, &key);
 }
 
-static __always_inline void look_up_floor(struct packet *packet, bool tc)
+enum floor_hook { FLOOR_XDP, FLOOR_TC, FLOOR_EGRESS };
+
+static __always_inline __u32 lapsed(const struct floor *known, enum floor_hook hook)
+{
+	if (hook == FLOOR_XDP)
+		return known->lapse_xdp;
+	return hook == FLOOR_TC ? known->lapse_tc : known->lapse_egress;
+}
+
+static __always_inline void look_up_floor(struct packet *packet, enum floor_hook hook)
 {
 	__u32 zero = 0;
 	const struct floor *known = bpf_map_lookup_elem(&floor_head, &zero);
+	enum floor_way way = hook == FLOOR_EGRESS ? FLOOR_OUT : FLOOR_IN;
 
 	packet->spared = 0;
 	if (!known)
 		return;
 	if (known->lapse_ns && bpf_ktime_get_boot_ns() >= known->lapse_ns)
-		packet->spared_slots = tc ? known->lapse_tc : known->lapse_xdp;
-	if ((floor_may_hold_port(known, packet) && floor_holds_port(known, packet)) ||
-	    (floor_may_hold_source(known, packet) && floor_holds_source(packet)) ||
+		packet->spared_slots = lapsed(known, hook);
+	if ((floor_may_hold_port(known, packet, way) && floor_holds_port(known, packet, way)) ||
+	    (floor_may_hold_remote(known, packet, way) && floor_holds_remote(packet, way)) ||
 	    (packet->ifindex == known->loopback && !packet->dry)) /* a question may come in there */
 		packet->spared_slots = -1;
 }

@@ -157,13 +157,14 @@ struct interfaces {
 	struct interface by_ifindex[INTERFACES];
 };
 
-/* Frames by final verdict, per interface slot. would_drop and spared are part of passed. */
+/* Frames that came in by final verdict, per interface slot. would_drop and spared are part of passed. */
 struct interface_count {
 	__u64 passed;
 	__u64 dropped;
 	__u64 would_drop;
 	__u64 bytes;
 	__u64 spared;
+	__u64 egress_dropped; /* of those that were to leave */
 };
 
 #define PACKET_RESET_BYTES offsetof(struct packet, ethertype)
@@ -189,8 +190,10 @@ struct interface_count {
 
 SCRATCH(xdp_packet);
 SCRATCH(tc_packet);
+SCRATCH(egress_packet); /* its own: a mirror's copy leaves while TC judges the original */
 CHAIN(xdp_chain);
 CHAIN(tc_chain);
+CHAIN(egress_chain);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -389,6 +392,30 @@ static __always_inline int tc_drop(struct __sk_buff *ctx, struct packet *packet)
 		return tc_next(ctx, packet);
 	}
 	packet_count(packet, true);
+	return TC_SHOT;
+}
+
+/* As tc_next, for what leaves. */
+static __always_inline int egress_next(struct __sk_buff *ctx, struct packet *packet)
+{
+	packet->slot++;
+	bpf_tail_call(ctx, &egress_chain, packet->slot);
+	return TC_NEXT;
+}
+
+/* As xdp_drop, for what leaves. */
+static __always_inline int egress_drop(struct __sk_buff *ctx, struct packet *packet)
+{
+	__u32 slot = packet->interface;
+	struct interface_count *count;
+
+	if (packet_spared(packet)) {
+		packet_count_spared(packet);
+		return egress_next(ctx, packet);
+	}
+	count = bpf_map_lookup_elem(&interface_count, &slot);
+	if (count)
+		count->egress_dropped++;
 	return TC_SHOT;
 }
 
