@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * The roots of the chains: one program per hook and interface parses the packet once and calls
- * the first domain; the rest of the way is in packet.h. With an empty chain everything passes.
+ * the first domain; the rest of the way is in chain.h. With an empty chain everything passes.
  */
+#include "chain.h"
 #include "floor.h"
 #include "parse.h"
 #include "record.h"

@@ -6,6 +6,7 @@
  * Most packets pay for one count and one subtraction. What costs more (a source's bucket, a socket
  * lookup) is asked of a packet only when something would be done to it.
  */
+#include "chain.h"
 #include "guards.h"
 
 static __always_inline bool is_echo(const struct packet *packet)

@@ -5,7 +5,7 @@
 #ifndef EBPFSENTINEL_FIREWALL_H
 #define EBPFSENTINEL_FIREWALL_H
 
-#include "packet.h"
+#include "chain.h"
 
 #define FW_RULES 4096 /* of one bank */
 #define FW_WORDS (FW_RULES / 64)

@@ -16,6 +16,7 @@
  * judged by the exact clock alone; for the others that is less than a hundredth of the burst. The
  * rate is not touched by it. Both clocks are the monotonic one.
  */
+#include "chain.h"
 #include "limits.h"
 #include "report.h"
 #include "syncookie.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The never-block floor: packets that nothing here may drop, so that the owner stays in. Looked up
- * once by the root of a chain, into packet->spared_slots; the drop verbs of packet.h obey it.
+ * once by the root of a chain, into packet->spared_slots; the drop verbs of chain.h obey it.
  *
  * Almost no packet stands on the floor, so what all pay for must be small: one cache line, with a
  * bit for every 64th port and a hash of the source's high bits (as user space hashes networks). Only

@@ -3,7 +3,7 @@
  * A small domain with one of everything that the Kernel contract speaks of. Its XDP program emits
  * one record, counts, and drops what the current generation of its table says.
  */
-#include "packet.h"
+#include "chain.h"
 #include "record.h"
 #include "task.h"
 
