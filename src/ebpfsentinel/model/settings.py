@@ -100,8 +100,8 @@ def parse_network(place: str, text: str) -> ipaddress.IPv4Network | ipaddress.IP
         raise SettingsError(place, str(error), remedy) from None
 
 
-_OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-_IPV4 = re.compile(r"\.".join([_OCTET] * 4) + r"(?:/(3[0-2]|[12]?\d))?", re.ASCII)
+_OCTETS = {str(number): number for number in range(256)}
+_FREE_BITS = {str(length): (1 << 32 - length) - 1 for length in range(33)}
 
 
 def parse_span(place: str, text: str) -> tuple[int, tuple[int, int]]:
@@ -109,12 +109,15 @@ def parse_span(place: str, text: str) -> tuple[int, tuple[int, int]]:
 
     What IPv4 looks like is read here, ten times as fast; all else, and every fault, by ipaddress.
     """
-    if found := _IPV4.fullmatch(text):
-        first, second, third, last, length = found.groups()
-        low = int(first) << 24 | int(second) << 16 | int(third) << 8 | int(last)
-        free = (1 << 32 - int(length or 32)) - 1
-        if not low & free:
-            return 4, (low, low | free)
+    address, slash, length = text.partition("/")
+    try:
+        first, second, third, last = address.split(".")
+        low = _OCTETS[first] << 24 | _OCTETS[second] << 16 | _OCTETS[third] << 8 | _OCTETS[last]
+        free = _FREE_BITS[length] if slash else 0
+    except (ValueError, KeyError):
+        low = free = 1
+    if not low & free:
+        return 4, (low, low | free)
     network = parse_network(place, text)
     return network.version, (int(network.network_address), int(network.broadcast_address))
 

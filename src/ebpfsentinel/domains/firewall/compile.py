@@ -12,14 +12,13 @@ the rules look like, and memory grows with the number of toggles.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_NEAR, FW_REST, FW_RULE, FwField
-from ebpfsentinel.domains.firewall.record import MORE, record_of
+from ebpfsentinel.domains.firewall.events import FW_BANK, FW_FEW, FW_NEAR, FwField
+from ebpfsentinel.domains.firewall.record import ADDRESSES, MORE, RECORD, SPAN, pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,11 +55,9 @@ _MIRROR_AT, _PRIORITY_AT = 8, 10
 
 _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
-_TOP = (1 << 64) - 1
 _EDGES = (0.0, 0.06, 0.15)
 """Shares of the borders that may lie below the buckets, and as many above."""
-_ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
-_COMMON = (*_ADDRESSES, FwField.FW_DST_PORT, FwField.FW_SRC_PORT, FwField.FW_PROTOCOL)
+_COMMON = (*ADDRESSES, FwField.FW_DST_PORT, FwField.FW_SRC_PORT, FwField.FW_PROTOCOL)
 """Fields that are always looked at."""
 _BUCKET_BITS = {
     FwField.FW_SRC_ADDR: 15,
@@ -84,14 +81,6 @@ class TooManyIntervalsError(ValueError):
     """The rules differ in more places than the tables have room for."""
 
 
-_SPAN = np.dtype(
-    [("field", "u1"), ("open", "u1"), ("pad", "V6"), ("low", "<u8", 2), ("behind", "<u8", 2)]
-)
-"""One range of one condition: halves of its first value and of the one behind it, if there is."""
-_RECORD = np.dtype([("rule", FW_RULE), ("rest", FW_REST)])
-_PACKED = struct.Struct("<BB6xQQQQ")
-
-
 @dataclass(slots=True)
 class RankedRule:
     """A rule as the classifier sees it; not to be changed (``frozen`` makes it slow to make).
@@ -102,8 +91,8 @@ class RankedRule:
 
     ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
     that satisfy it, in order and apart from each other; the addresses of a rule that is ``wide``
-    (IPv6) have 128 bits, all other values at most 64. ``record`` and ``spans`` say the same in
-    bytes, worked out once.
+    (IPv6) have 128 bits, all other values at most 64. ``record`` (:data:`RECORD`) and ``spans``
+    (:data:`SPAN`) say the same in bytes, once the rule has been packed.
     """
 
     action: int
@@ -112,38 +101,33 @@ class RankedRule:
     cpu: int = 0
     mirror: int = 0
     priority: int = 0
-    record: bytes = field(init=False, repr=False, compare=False)
-    spans: bytes = field(init=False, repr=False, compare=False)
+    record: bytes = field(default=b"", init=False, repr=False, compare=False)
+    spans: bytes = field(default=b"", init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        order = self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
-        record = record_of(order, self.cpu, self.asks)
-        self.record = record
-        wide = _ADDRESSES if self.wide else ()
-        spans = [
-            _packed_wide(name, low, high)
-            if name in wide
-            else _PACKED.pack(name, high + 1 >> 64, low, 0, high + 1 & _TOP, 0)
-            for name, ranges in self.asks.items()
-            for low, high in ranges
-        ]
-        self.spans = b"".join(spans)
+    @property
+    def order(self) -> int:
+        """Priority, mirror and action, as ``fw_rule.order``."""
+        return self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
 
     def alone(self, number: int) -> tuple[bytes, bytes] | None:
         """The rule as a ``struct fw_rule`` of this number, and its rest; None: bitmaps say more."""
-        record = np.frombuffer(self.record, _RECORD).copy()
+        _pack([self])
+        record = np.frombuffer(self.record, RECORD).copy()
         if record["rule"]["asks"][0] & MORE:
             return None
         record["rule"]["rule_id"] = number
         return record["rule"].tobytes(), record["rest"].tobytes()
 
 
-def _packed_wide(name: int, low: int, high: int) -> bytes:
-    """A ``_SPAN`` of 128 bits; what has no more than 64 is all in the upper half."""
-    behind = high + 1
-    return _PACKED.pack(
-        name, behind >> 128, low >> 64, low & _TOP, behind >> 64 & _TOP, behind & _TOP
-    )
+def _pack(rules: Sequence[RankedRule]) -> None:
+    """Pack those that have not been packed."""
+    fresh = [rule for rule in rules if not rule.record]
+    records, spans, ends = (found.tobytes() for found in pack(fresh))
+    begin = 0
+    for nth, end in enumerate(memoryview(ends).cast("q")):
+        fresh[nth].record = records[nth * RECORD.itemsize : (nth + 1) * RECORD.itemsize]
+        fresh[nth].spans = spans[begin * SPAN.itemsize : end * SPAN.itemsize]
+        begin = end
 
 
 class _Pool:
@@ -176,12 +160,13 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     bank = value[0]
     pool = _Pool(bank, wide=wide)
     rules = [rule for rule, _ in ranked]
-    records = np.frombuffer(b"".join([rule.record for rule in rules]), _RECORD)
+    _pack(rules)
+    records = np.frombuffer(b"".join([rule.record for rule in rules]), RECORD)
     bank["rules"][: len(rules)] = records["rule"]
     bank["rests"][: len(rules)] = records["rest"]
     bank["rules"]["rule_id"][: len(rules)] = [number for _, number in ranked]
-    spans = np.frombuffer(b"".join([rule.spans for rule in rules]), _SPAN)
-    counts = [len(rule.spans) // _SPAN.itemsize for rule in rules]
+    spans = np.frombuffer(b"".join([rule.spans for rule in rules]), SPAN)
+    counts = [len(rule.spans) // SPAN.itemsize for rule in rules]
     ranks = np.repeat(np.arange(len(rules)), counts)
     asked = np.bincount(spans["field"], minlength=len(FwField)).tolist()
     others = [name for name in FwField if name not in _COMMON and asked[name]]
@@ -194,7 +179,7 @@ def compile_bank(ranked: Sequence[tuple[RankedRule, int]], *, wide: bool) -> NDA
     others.sort(key=lambda name: -borders[name] * asked[name])
     bank["asked"][: len(others)] = others
     bank["asked_count"] = len(others)
-    narrow = max(_ADDRESSES, key=lambda name: asked[name])
+    narrow = max(ADDRESSES, key=lambda name: asked[name])
     many = _list_few(pool, narrow, borders[narrow])
     only_bitmaps = np.count_nonzero(records["rule"]["asks"] & MORE)
     bank["narrow_field"] = narrow
@@ -286,7 +271,7 @@ def _field(
 
     ``ranks`` are the rules of ``spans``; those that are ``careless`` hold everywhere.
     """
-    wide = pool.wide and name in _ADDRESSES
+    wide = pool.wide and name in ADDRESSES
     halves = np.concatenate([np.zeros((1, 2), np.uint64), spans["low"], spans["behind"]])
     borders, inverse = _unique(halves, wide=wide)
     begin, behind = inverse[1 : 1 + len(spans)], inverse[1 + len(spans) :]
@@ -346,7 +331,7 @@ def _unique(
 def _span(keys: NDArray[np.uint64], bits: int) -> tuple[int, int]:
     """Origin and shift of the buckets that leave the fewest steps of search, over all borders."""
     if not len(keys):
-        return _TOP, 0
+        return (1 << 64) - 1, 0
     found = []
     for edge in _EDGES:
         cut = int(len(keys) * edge)

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.groups import Ranges
     from ebpfsentinel.model.domain import Surroundings
 
-_ENDS = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
 _PROTOCOLS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.ICMP: 1, Protocol.ICMPV6: 58}
 _ACTIONS = {
     RuleAction.ALLOW: PacketAction.ACTION_PASS,
@@ -175,9 +174,12 @@ class Checker:
             )
         ranked = {}
         for family in _BITS if all(asks.values()) else ():
-            ends = _ends(family, src, dst)
-            if ends is not None:
-                found = ends | asks
+            if (src is None or family in src) and (dst is None or family in dst):
+                found = dict(asks)
+                if src is not None:
+                    found[FwField.FW_SRC_ADDR] = src[family]
+                if dst is not None:
+                    found[FwField.FW_DST_ADDR] = dst[family]
                 ranked[family] = RankedRule(action, found, family == 6, cpu, mirror, priority)
         return CheckedRule(rule, origin, ranked, expires_ns)
 
@@ -277,19 +279,6 @@ class Checker:
             last = expires_ns // _NS - boot_s - 1
             spans = tuple((low, min(high, last)) for low, high in spans)
         return tuple((low, high) for low, high in spans if low <= high)
-
-
-def _ends(
-    family: int, src: dict[int, Ranges] | None, dst: dict[int, Ranges] | None
-) -> dict[int, Ranges] | None:
-    """The conditions on addresses; None: no packet of the family can match."""
-    ends: dict[int, Ranges] = {}
-    for field, end in zip(_ENDS, (src, dst), strict=True):
-        if end is not None:
-            if family not in end:
-                return None
-            ends[field] = end[family]
-    return ends
 
 
 def _priority(rule: FirewallRule, origin: str) -> int:

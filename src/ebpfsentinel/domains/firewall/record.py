@@ -1,21 +1,35 @@
-"""A rule by itself, as ``struct fw_rule``: what a candidate is checked by, without tables."""
+"""Rules by themselves, as ``struct fw_rule``: what a candidate is checked by, without tables.
+
+All rules of a set at once, in columns: thousands come with a reload, and packets wait for none.
+"""
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from ebpfsentinel.domains.firewall.events import FW_REST, FW_RULE, FwField
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from ebpfsentinel.domains.firewall.groups import Ranges
 
 PROTOCOL, PORTS, TRAITS, SRC_MAC, DST_MAC, TIME, MORE = 1, 2, 4, 8, 16, 32, 64
 """``FW_ASKS_...`` of ``firewall.h``."""
 
+RECORD = np.dtype([("rule", FW_RULE), ("rest", FW_REST)])
+SPAN = np.dtype(
+    [("field", "u1"), ("open", "u1"), ("pad", "V6"), ("low", "<u8", 2), ("behind", "<u8", 2)]
+)
+"""One range of one condition: halves of its first value and of the one behind it, if there is."""
+
+ADDRESSES = (FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR)
 _TRAITS: dict[int, tuple[int, int]] = {
     FwField.FW_PROTOCOL: (0, 8),
     FwField.FW_DETAIL: (8, 18),
@@ -25,26 +39,133 @@ _TRAITS: dict[int, tuple[int, int]] = {
     FwField.FW_INTERFACE: (58, 6),
 }
 """Place and width in bits, ``FW_..._AT``."""
-_ADDRESSES: dict[int, int] = {FwField.FW_SRC_ADDR: 0, FwField.FW_DST_ADDR: 1}
-_PORTS: dict[int, int] = {FwField.FW_SRC_PORT: 0, FwField.FW_DST_PORT: 2}
+_PORTS: dict[int, tuple[str, str]] = {
+    FwField.FW_SRC_PORT: ("src_port", "src_ports"),
+    FwField.FW_DST_PORT: ("dst_port", "dst_ports"),
+}
 _MACS: dict[int, tuple[int, int]] = {
     FwField.FW_SRC_MAC: (0, SRC_MAC),
     FwField.FW_DST_MAC: (1, DST_MAC),
 }
 _ENUMERABLE = 256
 _HALF = (1 << 64) - 1
-_PACKED = struct.Struct("<2xHIBB4H6x4QQQ4Q2QQ")
-assert _PACKED.size == FW_RULE.itemsize + FW_REST.itemsize  # noqa: S101 (the header has changed: change this too)
+_ALL = np.uint64(_HALF)
+_ONE = np.uint64(1)
 
 
-def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
-    """The value and mask that say the same as the ranges; None where there are none such."""
-    full = (1 << bits) - 1
-    if len(ranges) == 1:
-        low, high = ranges[0]
-        free = low ^ high
-        aligned = free & (free + 1) == 0 and low & free == 0
-        return (low, full & ~free) if aligned else None
+class Asking(Protocol):
+    """What a rule is packed from; see :class:`~.compile.RankedRule`."""
+
+    asks: Mapping[int, Ranges]
+    wide: bool
+    cpu: int
+
+    @property
+    def order(self) -> int:
+        """Its rank, mirror and action in one number."""
+
+
+def pack(rules: Sequence[Asking]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Each rule as a :data:`RECORD`, its number left out, and the ranges of all as :data:`SPAN`.
+
+    Third is where the ranges of each rule end. A record has ``FW_ASKS_MORE`` where it cannot say
+    all that the rule asks.
+    """
+    owner, name, low, high = _rows(rules)
+    wide = np.array([rule.wide for rule in rules], bool)[owner] & np.isin(name, ADDRESSES)
+    ends = np.searchsorted(owner, np.arange(1, len(rules) + 1))
+    return _records(rules, owner, name, low, high), _spans(name, low, high, wide), ends
+
+
+def _rows(rules: Sequence[Asking]) -> tuple[NDArray[Any], ...]:
+    """Every range: the rule it is of, its field, and the halves of its first and last value."""
+    found = [
+        (owner, name, low, high)
+        for owner, rule in enumerate(rules)
+        for name, ranges in rule.asks.items()
+        for low, high in ranges
+    ]
+    owner, name, low, high = zip(*found, strict=True) if found else ((), (), (), ())
+    return np.array(owner, np.int64), np.array(name, np.uint8), _halves(low), _halves(high)
+
+
+def _halves(values: Sequence[int]) -> NDArray[np.uint64]:
+    """The upper and the lower 64 bits, shape ``(n, 2)``."""
+    try:
+        lower = np.array(values, np.uint64)
+    except OverflowError:
+        upper = [value >> 64 for value in values]
+        return np.array([upper, [value & _HALF for value in values]], np.uint64).T
+    return np.stack([np.zeros_like(lower), lower], axis=1)
+
+
+def _spans(
+    name: NDArray[Any], low: NDArray[Any], high: NDArray[Any], wide: NDArray[Any]
+) -> NDArray[Any]:
+    """What has no more than 64 bits is all in the upper half."""
+    spans = np.zeros(len(name), SPAN)
+    behind = high + np.stack([high[:, 1] == _ALL, np.ones(len(high), bool)], axis=1)
+    spans["field"] = name
+    spans["low"] = np.where(wide[:, None], low, np.stack([low[:, 1], low[:, 0]], axis=1))
+    spans["behind"] = np.where(wide[:, None], behind, np.stack([behind[:, 1], behind[:, 1] * 0], 1))
+    spans["open"] = np.where(wide, ~behind.any(axis=1), behind[:, 1] == 0)
+    return spans
+
+
+@dataclass(frozen=True, slots=True)
+class _Conditions:
+    """What many rules ask of one field: halves of the first range's ends, and of value and mask.
+
+    ``said``: value and mask say it all. ``single``: there is but one range.
+    """
+
+    owner: NDArray[np.int64]
+    low: NDArray[np.uint64]
+    high: NDArray[np.uint64]
+    value: NDArray[np.uint64]
+    mask: NDArray[np.uint64]
+    said: NDArray[np.bool_]
+    single: NDArray[np.bool_]
+
+
+def _records(
+    rules: Sequence[Asking],
+    owner: NDArray[Any],
+    name: NDArray[Any],
+    low: NDArray[Any],
+    high: NDArray[Any],
+) -> NDArray[Any]:
+    records = np.zeros(len(rules), RECORD)
+    records["rule"]["cpu"] = [rule.cpu for rule in rules]
+    records["rule"]["order"] = [rule.order for rule in rules]
+    records["rule"]["src_ports"] = records["rule"]["dst_ports"] = 0xFFFF
+    first = np.flatnonzero(np.diff(owner * len(FwField) + name, prepend=-1))
+    single = np.diff(first, append=len(owner)) == 1
+    for field in np.unique(name).tolist():
+        mine = name[first] == field
+        at = first[mine]
+        value, mask, said = _ternary(low[at], high[at])
+        for nth in np.flatnonzero(~single[mine]).tolist():
+            found = _ternary_of(rules[owner[at[nth]]].asks[field])
+            said[nth] = found is not None
+            if found is not None:
+                value[nth, 1], mask[nth, 1] = found
+        asked = _Conditions(owner[at], low[at], high[at], value, mask, said, single[mine])
+        more = asked.owner[~_PUT[field](records, field, asked)]
+        records["rule"]["asks"][more] |= MORE
+    return records
+
+
+def _ternary(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The value and mask that say the same as one range, and where there are such."""
+    free = low ^ high
+    ones = np.where(free[:, :1] != 0, free[:, 1:] == _ALL, free[:, 1:] & (free[:, 1:] + _ONE) == 0)
+    said = ones[:, 0] & (free[:, 0] & (free[:, 0] + _ONE) == 0) & ~(low & free).any(axis=1)
+    return low.copy(), ~free, said
+
+
+def _ternary_of(ranges: Ranges) -> tuple[int, int] | None:
+    """The same of several ranges of few values."""
     count = sum(high - low + 1 for low, high in ranges)
     if count > _ENUMERABLE:
         return None
@@ -52,89 +173,64 @@ def ternary(ranges: Ranges, bits: int) -> tuple[int, int] | None:
     free = 0
     for value in values:
         free |= value ^ values[0]
-    return (values[0] & ~free, full & ~free) if count == 1 << free.bit_count() else None
+    return (values[0] & ~free, _HALF & ~free) if count == 1 << free.bit_count() else None
 
 
-def record_of(order: int, cpu: int, asks: Mapping[int, Ranges]) -> bytes:
-    """A ``struct fw_rule`` but for its number, and its ``struct fw_rest``.
-
-    It has ``FW_ASKS_MORE`` where that cannot say it all.
-    """
-    put = _NOTHING_ASKED.copy()
-    put[_CPU], put[_ORDER] = cpu, order
-    for name, ranges in asks.items():
-        if not _PUT[name](put, name, ranges):
-            put[_ASKS] |= MORE
-    return _PACKED.pack(*put)
+def _put_ports(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    port, ports = _PORTS[field]
+    records["rule"]["asks"][asked.owner] |= PORTS
+    records["rule"][port][asked.owner] = asked.low[:, 1]
+    records["rule"][ports][asked.owner] = asked.high[:, 1] - asked.low[:, 1]
+    return asked.single
 
 
-_NOTHING_ASKED = [0, 0, 0, 0, 0, 0xFFFF, 0, 0xFFFF, *[0] * 13]
-_CPU, _ORDER, _ASKS, _PROTOCOL, _SRC_PORT = range(5)
-_LOW, _TRAIT, _MASK, _HIGH, _MAC, _EXPIRES = 8, 12, 13, 14, 18, 20
-"""Where what stands among the values of ``_PACKED``; of pairs, the source's comes first."""
+def _put_mac(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    end, bit = _MACS[field]
+    records["rule"]["asks"][asked.owner] |= bit
+    records["rest"]["mac"][asked.owner, end] = asked.low[:, 1]
+    return np.ones_like(asked.single)
 
 
-def _put_ports(put: list[int], name: int, ranges: Ranges) -> bool:
-    low, high = ranges[0]
-    put[_ASKS] |= PORTS
-    at = _SRC_PORT + _PORTS[name]
-    put[at : at + 2] = low, high - low
-    return len(ranges) == 1
+def _put_time(records: NDArray[Any], _field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    records["rule"]["asks"][asked.owner] |= TIME
+    records["rest"]["expires_s"][asked.owner] = asked.high[:, 1] + _ONE
+    from_ever: NDArray[np.bool_] = asked.low[:, 1] == 0
+    return asked.single & from_ever
 
 
-def _put_mac(put: list[int], name: int, ranges: Ranges) -> bool:
-    end, bit = _MACS[name]
-    put[_ASKS] |= bit
-    put[_MAC + end] = ranges[0][0]
-    return True
+def _put_address(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    owner = asked.owner[asked.said]
+    for word, part, name in ((0, "rest", "high"), (1, "rule", "low")):
+        records[part][name][owner, field] = asked.value[asked.said, word]
+        records[part][f"{name}_mask"][owner, field] = asked.mask[asked.said, word]
+    return asked.said
 
 
-def _put_time(put: list[int], _name: int, ranges: Ranges) -> bool:
-    low, high = ranges[0]
-    put[_ASKS] |= TIME
-    put[_EXPIRES] = high + 1
-    return len(ranges) == 1 and not low
+def _put_trait(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    records["rule"]["asks"][asked.owner] |= TRAITS
+    return _put_bits(records, field, asked)
 
 
-def _put_address(put: list[int], name: int, ranges: Ranges) -> bool:
-    """Values, then masks; of the lower half, then of the upper one."""
-    found = ternary(ranges, 128)
-    if found is None:
-        return False
-    value, mask = found
-    end = _ADDRESSES[name]
-    put[_LOW + end], put[_LOW + 2 + end] = value & _HALF, mask & _HALF
-    put[_HIGH + end], put[_HIGH + 2 + end] = value >> 64, mask >> 64
-    return True
+def _put_protocol(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    records["rule"]["asks"][asked.owner] |= PROTOCOL
+    records["rule"]["protocol"][asked.owner] = asked.low[:, 1]
+    return _put_bits(records, field, asked)
 
 
-def _put_protocol(put: list[int], name: int, ranges: Ranges) -> bool:
-    put[_ASKS] |= PROTOCOL
-    put[_PROTOCOL] = ranges[0][0]
-    return _put_bits(put, name, ranges)
+def _put_bits(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    at, bits = (np.uint64(number) for number in _TRAITS[field])
+    owner, mask = asked.owner[asked.said], asked.mask[asked.said, 1] & (_ONE << bits) - _ONE
+    records["rule"]["traits"][owner] |= asked.value[asked.said, 1] << at
+    records["rest"]["traits_mask"][owner] |= mask << at
+    return asked.said
 
 
-def _put_trait(put: list[int], name: int, ranges: Ranges) -> bool:
-    put[_ASKS] |= TRAITS
-    return _put_bits(put, name, ranges)
-
-
-def _put_bits(put: list[int], name: int, ranges: Ranges) -> bool:
-    at, bits = _TRAITS[name]
-    found = ternary(ranges, bits)
-    if found is None:
-        return False
-    put[_TRAIT] |= found[0] << at
-    put[_MASK] |= found[1] << at
-    return True
-
-
-_PUT: dict[int, Callable[[list[int], int, Ranges], bool]] = {
+_PUT: dict[int, Callable[[NDArray[Any], int, _Conditions], NDArray[np.bool_]]] = {
     **dict.fromkeys(_PORTS, _put_ports),
     **dict.fromkeys(_MACS, _put_mac),
-    **dict.fromkeys(_ADDRESSES, _put_address),
+    **dict.fromkeys(ADDRESSES, _put_address),
     **dict.fromkeys(_TRAITS, _put_trait),
     FwField.FW_PROTOCOL: _put_protocol,
     FwField.FW_TIME: _put_time,
 }
-"""What puts a condition among the values, by its field; it says False where they cannot hold it."""
+"""What puts the conditions on a field into records; it says where a record holds them whole."""

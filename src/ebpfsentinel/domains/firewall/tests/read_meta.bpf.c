@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* What a TC program of another maker finds in front of a packet. */
-#include "packet.h"
+#include "chain.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* UDP packets on their way up the stack, by the CPU and the task that they are taken in. */
-#include "packet.h"
+#include "chain.h"
 
 struct place {
 	__u32 cpu;
