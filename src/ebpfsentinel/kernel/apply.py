@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ebpfsentinel.model.action import (
+    EndFlows,
     Engage,
+    FlowTable,
     Kill,
     MapDelete,
     MapReplace,
     MapWrite,
     Patch,
+    Run,
     Swap,
     Switch,
 )
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ebpfsentinel.kernel.flows import Flows
     from ebpfsentinel.model.action import Action
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -64,13 +69,36 @@ class Target(Protocol):
         """Leave nothing behind a slot."""
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What a kernel does that is not done to a map."""
+
+    kill: Callable[[Kill], None]
+    engage: Callable[[Engage], None]
+    run: Callable[[Run], None]
+    flows: Callable[[], Flows]
+
+    def carry_out(self, action: Engage | Run | FlowTable | EndFlows | Kill) -> None:
+        """Carry out one."""
+        match action:
+            case Engage():
+                self.engage(action)
+            case Run():
+                self.run(action)
+            case FlowTable():
+                self.flows().put(action)
+            case EndFlows():
+                self.flows().end(action)
+            case Kill():
+                self.kill(action)
+
+
 def apply_actions(
     actions: Sequence[Action],
     maps: Mapping[str, Target],
-    kill: Callable[[Kill], None],
-    engage: Callable[[Engage], None],
+    others: Others,
 ) -> None:
-    """Carry out the actions in order; ``kill`` and ``engage`` do what is not done to a map.
+    """Carry out the actions in order; ``others`` does what is not done to a map.
 
     Raises:
         KeyError: no loaded object has the map.
@@ -90,10 +118,8 @@ def apply_actions(
                 switch(action, maps[action.map], maps[action.head_map])
             case Patch():
                 patch(action, maps[action.map], maps[action.head_map])
-            case Engage():
-                engage(action)
-            case Kill():
-                kill(action)
+            case _:
+                others.carry_out(action)
 
 
 def switch(action: Switch, places: Target, head: Target) -> None:

@@ -19,6 +19,7 @@ from ebpfsentinel.kernel.elf import Elf
 if TYPE_CHECKING:
     from pathlib import Path
 
+_ANY_SIZE = 1 << 12
 _NOTHING = np.dtype("V4")
 
 
@@ -36,6 +37,12 @@ class DeclaredMap:
     value: np.dtype[Any]
     max_entries: int
     inner: DeclaredMap | None = None
+    flags: int = 0
+
+    @property
+    def any_size(self) -> bool:
+        """May such inner maps of one outer map have different numbers of elements?"""
+        return bool(self.flags & _ANY_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,9 @@ def declared_maps(btf: Btf) -> dict[str, DeclaredMap]:
 def _map(btf: Btf, name: str, definition: int) -> DeclaredMap:
     members = {member: number for member, number, _ in btf.members(btf.strip(definition))}
     number = {
-        word: _uint(btf, members[word]) for word in ("type", "max_entries") if word in members
+        word: _uint(btf, members[word])
+        for word in ("type", "max_entries", "map_flags")
+        if word in members
     }
     inner = (
         _map(btf, f"{name}.inner", _inner(btf, members["values"])) if "values" in members else None
@@ -92,6 +101,7 @@ def _map(btf: Btf, name: str, definition: int) -> DeclaredMap:
         np.dtype("<u4") if inner else _type(btf, members, "value"),
         number.get("max_entries", 0),
         inner,
+        number.get("map_flags", 0),
     )
 
 

@@ -5,6 +5,7 @@
  */
 #include "chain.h"
 #include "floor.h"
+#include "flows.h"
 #include "parse.h"
 #include "record.h"
 

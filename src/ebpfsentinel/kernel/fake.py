@@ -27,10 +27,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.kernel.apply import apply_actions
+from ebpfsentinel.kernel.apply import Others, apply_actions
 from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
+from ebpfsentinel.kernel.flows import END, MOVE, FakeFlows, Layout
+from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import HOST_KINDS, INTERFACE_KINDS, can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebpfsentinel.model.action import Action, Engage, Kill
+    from ebpfsentinel.model.action import Action, Engage, Kill, Run
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.kernel import Frames, Kernel, Way
 
@@ -287,7 +289,32 @@ class FakeKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        apply_actions(actions, self._maps, self._kill, self._engage)
+        others = Others(self._kill, self._engage, self._run_action, self._flows)
+        apply_actions(actions, self._maps, others)
+
+    def _run_action(self, action: Run) -> None:
+        """Programs that work on the flow table have twins here; others are counted only."""
+        if not any(action.program in loaded.programs for loaded in self._objects.values()):
+            raise KernelError(f"{action.program} is not loaded")
+        self._runs[action.program] += action.repeat
+        if action.program == MOVE:
+            self._flows().move_here()
+        elif action.program == END:
+            self._flows().end_here(action)
+
+    def _flows(self) -> FakeFlows:
+        target = self._maps[FLOW_TABLES]
+        assert isinstance(target, FakeMapOfMaps)  # noqa: S101
+        layout = Layout.of(self._objects[_DISPATCH].declared.btf)
+        return FakeFlows(target, layout, self._run_action)
+
+    def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """See the contract."""
+        return self._flows().read(first, count)
+
+    def put_flows(self, rows: NDArray[Any]) -> int:
+        """Put flows into the table in force, as programs would; how many found a place."""
+        return self._flows().put_rows(rows)
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""

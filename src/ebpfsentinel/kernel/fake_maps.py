@@ -205,7 +205,8 @@ class FakeMapOfMaps(FakeMap):
         inner = self.declared.inner
         wanted = inner.value if inner else np.dtype("V4")
         size = wanted.itemsize * (inner.max_entries if inner else 1)
-        if value.nbytes != size:
+        any_size = inner is not None and inner.any_size and not value.nbytes % wanted.itemsize
+        if value.nbytes != size and not any_size:
             raise KernelError(f"map {self.name} wants {size} bytes, got {value.nbytes}")
         if not 0 <= slot < self.declared.max_entries:
             raise KernelError(
@@ -232,6 +233,17 @@ class FakeMapOfMaps(FakeMap):
         for offset, content in writes:
             whole[offset : offset + len(content)] = content
         self.generations[slot] = np.frombuffer(bytes(whole), found.dtype)
+
+    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
+        """The memory behind the slot, shape ``(elements,)``; None: nothing."""
+        found = self.generations.get(slot)
+        if found is not None and not found.flags.writeable:
+            found = self.generations[slot] = found.copy()
+        return None if found is None else found.view(element)
+
+    def link(self, slot: int, other: int) -> None:
+        """Put behind a slot what is behind another."""
+        self.generations[slot] = self.generations[other]
 
     def empty(self, slot: int) -> None:
         """Leave nothing behind the slot."""

@@ -21,10 +21,12 @@ import numpy as np
 
 from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
-from ebpfsentinel.kernel.apply import apply_actions, kill
+from ebpfsentinel.kernel.apply import Others, apply_actions, kill
 from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
+from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
+from ebpfsentinel.kernel.flows import Flows, Layout
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import RINGBUF
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.kernel.maps import Map
-    from ebpfsentinel.model.action import Action, Engage
+    from ebpfsentinel.model.action import Action, Engage, Run
     from ebpfsentinel.model.domain import Domain, Program
     from ebpfsentinel.model.kernel import Answers, Frames, Route, Way
 
@@ -337,7 +339,19 @@ class LinuxKernel:
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
-        apply_actions(actions, self._maps, kill, self._engage)
+        others = Others(kill, self._engage, self._run_action, self._flows)
+        apply_actions(actions, self._maps, others)
+
+    def _run_action(self, action: Run) -> None:
+        self.run(action.program, action.frame, action.repeat)
+
+    def _flows(self) -> Flows:
+        layout = Layout.of(self._objects[_DISPATCH].btf)
+        return Flows(self._maps[FLOW_TABLES], layout, self._run_action)
+
+    def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """See the contract."""
+        return self._flows().read(first, count)
 
     def _engage(self, action: Engage) -> None:
         if not any(action.program in loaded.programs for loaded in self._objects.values()):

@@ -25,7 +25,7 @@ LRU_PERCPU_HASH, ARRAY_OF_MAPS, HASH_OF_MAPS, CPUMAP, RINGBUF = 10, 12, 13, 16, 
 DEVMAP_HASH = 25
 _PER_CPU = {PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH}
 _ARRAYS = {ARRAY, PERCPU_ARRAY}
-_MMAPABLE = 1 << 10
+_MMAPABLE, _ANY_SIZE = 1 << 10, 1 << 12
 _PAGE = mmap.PAGESIZE
 _WORD = np.dtype("<u4")
 
@@ -57,6 +57,11 @@ class Inner:
     btf_fd: int = 0
     key_type: int = 0
     value_type: int = 0
+
+    @property
+    def any_size(self) -> bool:
+        """May the inner maps of one outer map have different numbers of elements?"""
+        return bool(self.flags & _ANY_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ class Map:
         links: list[int] = []
         try:
             for value in values.values():
-                links.append(self._new_inner())
+                links.append(self._new_inner(value.nbytes))
                 self._fill(links[-1], np.ascontiguousarray(value))
             keys, fds = np.array(list(values), np.uint32), np.array(links, np.uint32)
             count = ffi.new("uint32_t *", len(keys))
@@ -223,7 +228,7 @@ class Map:
         if self.inner is None:
             raise KernelError(f"map {self.name} is no map of maps")
         size = self.inner.value_bytes * self.inner.max_entries
-        if value.nbytes != size:
+        if value.nbytes % size if self.inner.any_size else value.nbytes != size:
             raise KernelError(f"map {self.name} wants {size} bytes, got {value.nbytes}")
 
     def _fill(self, fd: int, content: NDArray[Any]) -> None:
@@ -316,6 +321,21 @@ class Map:
             os.close(fd)
         return found
 
+    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
+        """The memory of the map behind the slot, shape ``(elements,)``; None: nothing."""
+        if (fd := self.inner_fd(slot)) is None:
+            return None
+        size = _facts(fd)[4] * element.itemsize
+        memory = mmap.mmap(fd, -(-size // _PAGE) * _PAGE)
+        os.close(fd)
+        return np.frombuffer(memory, np.uint8)[:size].view(element)
+
+    def link(self, slot: int, other: int) -> None:
+        """Put behind a slot what is behind another."""
+        if (fd := self.inner_fd(other)) is not None:
+            self._write_singly(np.array([slot], np.uint32), np.array([fd], np.uint32))
+            os.close(fd)
+
     def empty(self, slot: int) -> None:
         """Leave nothing behind the slot of a map-in-map; this waits until no program uses it."""
         if self._inner_id(slot) is None:
@@ -324,7 +344,7 @@ class Map:
         result = lib().bpf_map_delete_elem(self.fd, pointer(key))
         check(result, f"map {self.name}: emptying slot {slot}")
 
-    def _new_inner(self) -> int:
+    def _new_inner(self, content_bytes: int) -> int:
         inner = self.inner
         assert inner is not None  # noqa: S101 (checked by swap)
         options = sized(
@@ -340,7 +360,7 @@ class Map:
                 f"{self.name[:11]}_gen".encode(),
                 inner.key_bytes,
                 inner.value_bytes,
-                inner.max_entries,
+                content_bytes // inner.value_bytes,
                 options,
             ),
             f"map {self.name}: making a new generation",
@@ -361,8 +381,8 @@ def holds_others(pin: Path, inner: Inner) -> bool:
             if fd is not None:
                 found = _facts(fd)
                 os.close(fd)
-                ours = inner.key_bytes, inner.value_bytes, inner.max_entries, inner.flags
-                return found[2:] != ours
+                entries = found[4] if inner.any_size else inner.max_entries
+                return found[2:] != (inner.key_bytes, inner.value_bytes, entries, inner.flags)
     finally:
         os.close(outer)
     return False

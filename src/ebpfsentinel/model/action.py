@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ebpfsentinel.model.flows import FlowFilter
+
 
 @dataclass(frozen=True, slots=True)
 class MapWrite:
@@ -105,6 +107,36 @@ class Engage:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Run a loaded program ``repeat`` times over a frame, for what it does to maps."""
+
+    program: str
+    repeat: int = 1
+    frame: bytes = bytes(64)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowTable:
+    """Have a flow table with this head (``struct flow_head``, shape ``()``); None: have none.
+
+    A table that has as many sets stays, with its flows and its ``hash_keys``, and takes the rest of
+    the head. Otherwise there is a new one, and the flows move over.
+    """
+
+    head: NDArray[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class EndFlows:
+    """End the flows that any of the filters means: they are not there any more.
+
+    A packet that comes after that begins a flow anew, or is invalid.
+    """
+
+    filters: tuple[FlowFilter, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Send SIGKILL to the process that has ``pid`` and started at ``start_ns`` (boot clock).
 
@@ -115,4 +147,16 @@ class Kill:
     start_ns: int
 
 
-Action = MapWrite | MapDelete | MapReplace | Swap | Switch | Patch | Engage | Kill
+Action = (
+    MapWrite
+    | MapDelete
+    | MapReplace
+    | Swap
+    | Switch
+    | Patch
+    | Engage
+    | Run
+    | FlowTable
+    | EndFlows
+    | Kill
+)

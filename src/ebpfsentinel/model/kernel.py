@@ -273,6 +273,13 @@ class Kernel(Protocol):
         Fields named ``last_*`` take the maximum instead.
         """
 
+    def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """The flows that are there, shape ``(n,)``: ``struct flow_entry`` with ``lapse_ns``.
+
+        All of them, or those of ``count`` sets of the table from ``first`` on; see
+        :mod:`ebpfsentinel.model.flows`.
+        """
+
     def drain(self, ring: str) -> NDArray[Any]:
         """All complete records of the ring, in order, shape ``(n,)``, owned by the caller."""
 

@@ -98,13 +98,15 @@ struct packet {
 	__u8 by_xdp;    /* enum interface_xdp: where XDP judges, TC stand-ins keep out */
 	__u8 dry;    /* a question (xdp_dry): judged as in alert mode, not counted, not reported */
 	__u8 spared; /* a drop was called off, and counted */
-	__u8 pad;
+	__u8 flow_state;    /* enum flow_state, once asked for: flows.h */
 	__u32 until_sample; /* of this CPU: packets more until headers are sampled; never reset */
 	__u32 until_event; /* while the firewall's reader is behind: packets more until one is told */
 	__u64 behind_until;  /* that is until then, in ticks; 0: it is not. Never reset either */
 	__u64 clock_ns;      /* of this CPU, never reset: the last reading of the clock, */
 	__u64 clock_jiffies; /* when that was, */
 	__u64 clock_left;    /* and for how many packets more it is good */
+	__u32 fragment_id;   /* of a packet with PACKET_FRAGMENT or PACKET_LATER_FRAGMENT */
+	__u32 pad;
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

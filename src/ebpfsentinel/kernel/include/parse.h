@@ -178,6 +178,8 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 		packet->flags |= PACKET_LATER_FRAGMENT;
 	else if (fragment & 0x2000)
 		packet->flags |= PACKET_FRAGMENT;
+	if (fragment & 0x3fff)
+		packet->fragment_id = bpf_ntohs(ip->id);
 	packet->tos = ip->tos;
 	OPAQUE(packet->protocol) = ip->protocol;
 	OPAQUE(packet->l4_offset) = packet->l3_offset + sizeof(*ip) + options;
@@ -213,6 +215,8 @@ static __always_inline bool parse_extension(void *data, void *end, struct packet
 		OPAQUE(packet->flags) |= PACKET_LATER_FRAGMENT;
 	else if (fragment & 1)
 		OPAQUE(packet->flags) |= PACKET_FRAGMENT;
+	if (header == EXT_FRAGMENT)
+		packet->fragment_id = bpf_ntohl(extension->id);
 	OPAQUE(packet->protocol) = extension->next_header;
 	bytes += OPAQUE(packet->l4_offset);
 	OPAQUE(packet->l4_offset) = bytes;
@@ -264,6 +268,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 
 	__builtin_memset(packet, 0, PACKET_RESET_BYTES);
 	packet->icmp = ICMP_NONE;
+	packet->flow_state = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;
 	if (packet->ethertype == ETHERTYPE_IPV4)

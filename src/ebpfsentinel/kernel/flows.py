@@ -1,0 +1,240 @@
+"""The flow table of ``include/flow_table.h`` from user space: read it, size it, end flows of it.
+
+The table may have hundreds of thousands of flows of 192 bytes. It is mapped, and looked through by
+its tags, of which a set has one cache line; only entries that are there are copied. Programs write
+meanwhile: a row whose tag has changed by the time it was copied is left out.
+
+A table of another size is a new one. The old one goes behind slot 1, where a program takes its
+flows from, set by set, and puts them into the new one with all that they have; programs that miss a
+flow in the new table find it in the old one until then.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ebpfsentinel.kernel.btf import STRUCT
+from ebpfsentinel.model.action import Run
+from ebpfsentinel.model.flows import CLASS_BITS, TICK_SHIFT, WAYS
+from ebpfsentinel.model.kernel import KernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ebpfsentinel.kernel.btf import Btf
+    from ebpfsentinel.model.action import EndFlows, FlowTable
+
+MAP = "flow_tables"
+MOVE, END = "flow_move", "flow_end"
+_USED, _BUSY = 1, 2
+_HEADER_BYTES = 14
+_KEYS_A_RUN = 32
+_GOLDEN = 0x9E3779B1
+_WORDS = ((0, 0), (1, 0)), ((0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3))
+
+
+class Behind(Protocol):
+    """What is wanted of the map of maps."""
+
+    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
+        """What is behind the slot as memory, shape ``(elements,)``; None: nothing."""
+
+    def swap(self, slot: int, value: NDArray[Any]) -> None:
+        """Put a value behind a slot."""
+
+    def link(self, slot: int, other: int) -> None:
+        """Put behind a slot what is behind another."""
+
+    def empty(self, slot: int) -> None:
+        """Leave nothing behind a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``set`` and ``head`` of a table, and ``flow``: an entry with ``lapse_ns`` in front."""
+
+    set: np.dtype[Any]
+    head: np.dtype[Any]
+    flow: np.dtype[Any]
+
+    @classmethod
+    def of(cls, btf: Btf) -> Layout:
+        """As the object declares them."""
+        found = btf.dtype(btf.find(STRUCT, "flow_set"))
+        entry = btf.dtype(btf.find(STRUCT, "flow_entry"))
+        flow = np.dtype([("lapse_ns", "<u8"), *((n, entry[n]) for n in entry.names or ())])
+        return cls(found, btf.dtype(btf.find(STRUCT, "flow_head")), flow)
+
+
+class Flows:
+    """The flow table of one kernel. ``run`` carries out a :class:`~...model.action.Run`."""
+
+    def __init__(self, behind: Behind, layout: Layout, run: Callable[[Run], None]) -> None:
+        self._behind, self.layout, self._run = behind, layout, run
+
+    def read(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
+        """The flows that are there, of all sets or of ``count`` from ``first`` on."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >> TICK_SHIFT
+        found = []
+        for slot in (0, 1):
+            table = self._behind.table(slot, self.layout.set)
+            if table is not None:
+                last = None if count is None else 1 + first + count
+                found.append(self._rows(table[1 + first : last], now))
+        return np.concatenate(found) if found else np.empty(0, self.layout.flow)
+
+    def _rows(self, sets: NDArray[Any], now: int) -> NDArray[Any]:
+        tags, lapse = sets["tags"], sets["lapse"]
+        before = tags.copy()
+        there = (before & (_USED | _BUSY)) == _USED
+        there &= (lapse >> CLASS_BITS) > now
+        at, way = np.nonzero(there)
+        rows = np.empty(len(at), self.layout.flow)
+        rows["lapse_ns"] = (lapse[at, way].astype(np.uint64) >> CLASS_BITS) << TICK_SHIFT
+        entries = sets["entries"][at, way]
+        for name in entries.dtype.names or ():
+            rows[name] = entries[name]
+        still: NDArray[np.bool_] = tags[at, way] == before[at, way]
+        return np.asarray(rows[still])
+
+    def head(self) -> NDArray[Any] | None:
+        """A copy of the head in force, shape ``()``; None: there is no table."""
+        table = self._behind.table(0, self.layout.set)
+        return None if table is None else self._head_in(table).copy()
+
+    def _head_in(self, table: NDArray[Any]) -> NDArray[Any]:
+        raw = table[:1].view(np.uint8)[: self.layout.head.itemsize]
+        return raw.view(self.layout.head)[0:1]
+
+    def put(self, action: FlowTable) -> None:
+        """Carry out a :class:`~ebpfsentinel.model.action.FlowTable`."""
+        if action.head is None:
+            self._behind.empty(0)
+            self._behind.empty(1)
+            return
+        head = np.array(action.head).reshape(1).view(self.layout.head)
+        table = self._behind.table(0, self.layout.set)
+        if table is not None:
+            known = self._head_in(table)
+            if (known["version"], known["sets"]) == (head["version"], head["sets"]):
+                head["hash_keys"] = known["hash_keys"]
+                known[:] = head
+                return
+        self._replace(table, head)
+
+    def _replace(self, before: NDArray[Any] | None, head: NDArray[Any]) -> None:
+        made = np.zeros(1 + int(head["sets"][0]), self.layout.set)
+        self._head_in(made)[:] = head
+        if before is not None:
+            self._behind.link(1, 0)
+        self._behind.swap(0, made)
+        if before is not None:
+            self.move(len(before) - 1)
+            self._behind.empty(1)
+
+    def move(self, sets: int) -> None:
+        """Take the flows of the ``sets`` behind slot 1 over into the table in force."""
+        self._run(Run(MOVE, repeat=sets))
+
+    def end(self, action: EndFlows) -> int:
+        """Carry out a :class:`~ebpfsentinel.model.action.EndFlows`; how many were meant."""
+        rows = self.read()
+        meant = np.zeros(len(rows), np.bool_)
+        for each in action.filters:
+            meant |= each.mask(rows)
+        keys = np.ascontiguousarray(rows["key"][meant])
+        self.end_keys(keys)
+        return len(keys)
+
+    def end_keys(self, keys: NDArray[Any]) -> None:
+        """End the flows with these keys."""
+        for at in range(0, len(keys), _KEYS_A_RUN):
+            part = np.zeros(_KEYS_A_RUN, keys.dtype)
+            some = keys[at : at + _KEYS_A_RUN]
+            part[: len(some)] = some
+            self._run(Run(END, frame=bytes(_HEADER_BYTES) + part.tobytes()))
+
+    def put_rows(self, rows: NDArray[Any]) -> int:
+        """Put flows in while no program does; how many found a place."""
+        table, head = self._behind.table(0, self.layout.set), self.head()
+        if table is None or head is None:
+            raise KernelError("there is no flow table")
+        return put_rows(table, rows, head)
+
+
+def place(keys: NDArray[Any], head: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Tags ``(n,)`` and sets ``(n, 2)`` of keys, as ``flow_place()`` of ``flow_table.h``."""
+    secret = np.asarray(head["hash_keys"], np.uint64).reshape(2, -1)
+    first, second = (_hash(keys, secret[each]) for each in (0, 1))
+    sets = np.uint64(int(np.ravel(head["sets"])[0]))
+    other = (first * np.uint64(_GOLDEN)) & np.uint64(0xFFFFFFFF)
+    index = np.stack([first * sets, other * sets], axis=1) >> np.uint64(32)
+    return ((second & ~np.uint64(_BUSY)) | np.uint64(_USED)).astype(np.uint32), index
+
+
+def _hash(keys: NDArray[Any], secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    def word(values: Any) -> NDArray[np.uint64]:
+        return np.asarray(values, np.uint64)
+
+    addr, port = word(keys["addr"]), word(keys["port"])
+    ports = (port[:, 0] << np.uint64(16)) | port[:, 1]
+    what = word(keys["zone"]) << np.uint64(16) | word(keys["family"]) << np.uint64(8)
+    columns = [addr[:, end, at] for end, at in _WORDS[0]] + [ports, what | word(keys["protocol"])]
+    total = np.full(len(keys), secret[0])
+    for column, key in zip(columns, secret[1:5], strict=True):
+        total += key * column
+    for (end, at), key in zip(_WORDS[1], secret[5:], strict=True):
+        total += key * addr[:, end, at]
+    return np.asarray(total >> np.uint64(32), np.uint64)
+
+
+def put_rows(table: NDArray[Any], rows: NDArray[Any], head: NDArray[Any]) -> int:
+    """Put flows into a table that no program uses; how many found a place."""
+    tags, index = place(rows["key"], head)
+    put = 0
+    for row, tag, sets in zip(rows, tags, index, strict=True):
+        for at in sets:
+            free = np.flatnonzero(table[1 + int(at)]["tags"] == 0)
+            if len(free):
+                _put_row(table[1 + int(at)], int(free[0]), row, int(tag))
+                put += 1
+                break
+    return put
+
+
+def _put_row(into: Any, way: int, row: Any, tag: int) -> None:
+    if way >= WAYS:
+        raise KernelError(f"a set has {WAYS} ways, not {way}")
+    for name in into["entries"].dtype.names:
+        into["entries"][name][way] = row[name]
+    into["lapse"][way] = int(row["lapse_ns"]) >> TICK_SHIFT << CLASS_BITS | 3
+    into["tags"][way] = tag
+
+
+class FakeFlows(Flows):
+    """The flow table of a kernel in memory: what programs do to it is done here."""
+
+    def move_here(self) -> None:
+        """As the program :data:`MOVE`."""
+        table, now = self._behind.table(1, self.layout.set), time.clock_gettime_ns(7) >> TICK_SHIFT
+        if table is not None:
+            rows = self._rows(table[1:], now)
+            table["tags"][1:] = 0
+            self.put_rows(rows)
+
+    def end_here(self, action: Run) -> None:
+        """As the program :data:`END`."""
+        table, head = self._behind.table(0, self.layout.set), self.head()
+        if table is None or head is None:
+            return
+        keys = np.frombuffer(action.frame[_HEADER_BYTES:], self.layout.flow["key"])
+        for key, sets in zip(keys, place(keys, head)[1], strict=True):
+            for at in sets:
+                found = table[1 + int(at)]
+                found["tags"][found["entries"]["key"] == key] = 0

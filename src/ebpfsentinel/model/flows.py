@@ -1,0 +1,167 @@
+"""Flows as plain values: what rows of the flow table say, and which of them are meant.
+
+A flow is a row of ``struct flow_entry`` (``kernel/include/flow_table.h``) with ``lapse_ns``, the
+boot-clock time from which it is not there any more. Its two ends stand in the order of the table;
+:func:`sides` turns that into who opened it and who answers. All of this works on whole arrays.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ebpfsentinel.model.floor import Address
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+WAYS, TICK_SHIFT, CLASS_BITS = 8, 28, 2
+_STAGE_MASK, _OPENED_BY, _SEEN = 0x1F, 5, 6
+
+
+class Stage(enum.IntEnum):
+    """``enum flow_stage``: where in its life a flow is."""
+
+    NONE = 0
+    SYN_SENT = 1
+    SYN_SENT_BOTH = 2
+    SYN_RECV = 3
+    ESTABLISHED = 4
+    FIN_WAIT = 5
+    CLOSE_WAIT = 6
+    LAST_ACK = 7
+    TIME_WAIT = 8
+    CLOSE = 9
+    PICKED_UP = 10
+    UDP_NEW = 11
+    UDP_REPLIED = 12
+    UDP_STREAM = 13
+    ICMP_NEW = 14
+    ICMP_REPLIED = 15
+    OTHER_NEW = 16
+    OTHER_REPLIED = 17
+
+    @property
+    def word(self) -> str:
+        """As it is shown: ``established``, ``time_wait``, ``unreplied``, ``replied`` and so on."""
+        for ending, word in (("_NEW", "unreplied"), ("_REPLIED", "replied"), ("_STREAM", "stream")):
+            if self.name.endswith(ending):
+                return word
+        return self.name.lower()
+
+
+STATES = tuple(dict.fromkeys(stage.word for stage in Stage if stage))
+"""Every word that a flow's state may be."""
+
+
+def stages(rows: NDArray[Any]) -> NDArray[np.intp]:
+    """The :class:`Stage` of every row, shape ``(n,)``."""
+    return np.asarray(rows["status"] & _STAGE_MASK, np.intp)
+
+
+def opened_by(rows: NDArray[Any]) -> NDArray[np.intp]:
+    """Which of its ends (0 or 1) opened each flow, shape ``(n,)``."""
+    return np.asarray(rows["status"] >> _OPENED_BY & 1, np.intp)
+
+
+def replied(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Were there packets from both ends? Shape ``(n,)``."""
+    return np.asarray((rows["status"] >> _SEEN & 3) == 3, np.bool_)
+
+
+def sides(rows: NDArray[Any], column: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A column that has a value for each end: that of who opened it, and that of who answers.
+
+    ``packets``, ``bytes`` and ``owner`` have shape ``(n, 2)``; ``addr`` and ``port`` are the key's.
+    """
+    values = rows["key"][column] if column in ("addr", "port") else rows[column]
+    at, first = np.arange(len(rows)), opened_by(rows)
+    return values[at, first], values[at, 1 - first]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFilter:
+    """Which flows are meant: those for which all that is not None holds.
+
+    ``source`` opened the flow, ``destination`` answers; ``address`` is either. ``ports`` are those
+    of the destination, ``port`` is of either end; ranges are inclusive; ``protocol`` is a number.
+    """
+
+    address: Network | None = None
+    source: Network | None = None
+    destination: Network | None = None
+    port: int | None = None
+    source_ports: tuple[int, int] | None = None
+    ports: tuple[int, int] | None = None
+    protocol: int | None = None
+    family: int | None = None
+    state: str | None = None
+
+    def mask(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        """The rows that are meant, shape ``(n,)``."""
+        meant = np.ones(len(rows), np.bool_)
+        if self.protocol is not None:
+            meant &= rows["key"]["protocol"] == self.protocol
+        if self.family is not None:
+            meant &= rows["key"]["family"] == self.family
+        if self.state is not None:
+            wanted = [stage.value for stage in Stage if stage.word == self.state]
+            meant &= np.isin(stages(rows), wanted)
+        return meant & self._of_ends(rows)
+
+    def _of_ends(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        meant = np.ones(len(rows), np.bool_)
+        ports = rows["key"]["port"]
+        if self.port is not None:
+            meant &= (ports == self.port).any(axis=1)
+        if self.address is not None:
+            ends = rows["key"]["addr"]
+            family = rows["key"]["family"]
+            meant &= within(ends[:, 0], family, self.address) | within(
+                ends[:, 1], family, self.address
+            )
+        if self._is_sided():
+            meant &= self._of_sides(rows)
+        return meant
+
+    def _is_sided(self) -> bool:
+        sided = self.source, self.destination, self.ports, self.source_ports
+        return any(each is not None for each in sided)
+
+    def _of_sides(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        meant = np.ones(len(rows), np.bool_)
+        family = rows["key"]["family"]
+        networks, spans = (self.source, self.destination), (self.source_ports, self.ports)
+        for addr, network in zip(sides(rows, "addr"), networks, strict=True):
+            if network is not None:
+                meant &= within(addr, family, network)
+        for port, span in zip(sides(rows, "port"), spans, strict=True):
+            if span is not None:
+                meant &= (port >= span[0]) & (port <= span[1])
+        return meant
+
+
+def within(
+    addr: NDArray[np.uint32], family: NDArray[np.uint8], network: Network
+) -> NDArray[np.bool_]:
+    """Which addresses (words in host order, ``(n, 4)``) are of the network."""
+    found = family == network.version
+    for word, (wanted, mask) in enumerate(
+        zip(_words(network.network_address), _words(network.netmask), strict=True)
+    ):
+        if mask:
+            found &= (addr[:, word] & np.uint32(mask)) == wanted
+    return np.asarray(found, np.bool_)
+
+
+def _words(found: Address) -> Sequence[int]:
+    if found.version == 4:
+        return int(found), 0, 0, 0
+    return [int(found) >> shift & 0xFFFFFFFF for shift in (96, 64, 32, 0)]
