@@ -353,8 +353,10 @@ def _fill(settings: CoreSettings) -> None:
 def _not_in_force(tree: Any, kind: mi.Type, place: str = "") -> Iterator[str]:
     for key, found, found_kind in inner(tree, kind):
         if _is_reserved(found_kind):
-            here = join(place, key)
-            if place:
+            here, remedy = join(place, key), notes(found_kind).get("x-remedy")
+            if place and remedy:
+                yield f"{here} has no effect: {remedy}"
+            elif place:
                 yield f"{here} is not in this version: it has no effect"
             else:
                 yield f"section {here} is not in this version: nothing in it is in force"

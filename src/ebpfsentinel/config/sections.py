@@ -2,8 +2,8 @@
 
 Names and defaults follow the reference's configuration. A field whose schema says ``x-reserved`` is
 accepted, so that a configuration written for the reference loads, but is not in force; setting it
-gives a warning. A field that says ``x-secret`` is shown as ``***`` and must not stand in a file
-that everybody may read.
+gives a warning, with the remedy that ``x-remedy`` has. A field that says ``x-secret`` is shown as
+``***`` and must not stand in a file that everybody may read.
 """
 
 from __future__ import annotations

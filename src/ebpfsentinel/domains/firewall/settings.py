@@ -286,6 +286,10 @@ class Schedule(Section):
 
 
 _LATER: dict[str, Any] = {"extra_json_schema": {"x-reserved": True}}
+_MOVED: dict[str, Any] = {
+    "x-reserved": True,
+    "x-remedy": "move its keys to the section of that name, with enabled: true and a mode",
+}
 
 
 class FirewallSettings(Section):
@@ -317,7 +321,8 @@ class FirewallSettings(Section):
         bool, msgspec.Meta(description="Say in alerts where the routing tables lead the packet.")
     ] = False
     scrub: Annotated[
-        dict[str, Any] | None, msgspec.Meta(description="Not in this version.", **_LATER)
+        dict[str, Any] | None,
+        msgspec.Meta(description="A section of its own.", extra_json_schema=_MOVED),
     ] = None
     aliases: Annotated[
         dict[str, Alias], msgspec.Meta(description="Groups of addresses or ports, by name.")
