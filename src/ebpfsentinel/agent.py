@@ -36,6 +36,8 @@ _SECOND_MS = 1000
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
 _MEASURE_S = 0.1
+_SEEN = ("interfaces", "namespaces", "own_addresses")
+"""What a change of links or addresses may make another; all domains then plan again."""
 
 
 class Agent(Administration):
@@ -194,14 +196,14 @@ class Agent(Administration):
                 logger.warning("DNS names resolve anew, but not all in force: %s", error)
 
     def _links_changed(self, links: Any) -> None:
-        """An interface came, went or was renamed: attach to what is there now."""
+        """A link or an address came, went or changed: go by what is there now."""
         interfaces.settle(links)
         before = self._surroundings()
         self._machine.look_around()
         try:
             self.kernel.reserve(self.interfaces())
             now = self._surroundings()
-            if (now.interfaces, now.namespaces) != (before.interfaces, before.namespaces):
+            if any(getattr(now, name) != getattr(before, name) for name in _SEEN):
                 self._changes.apply(self.settings, list(self.domains))
             self._changes.relink(now.links or {})
             self.kernel.attach(self.interfaces())

@@ -7,6 +7,7 @@ in force, so that a failed reload leaves no mixture behind.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -66,6 +67,15 @@ def _read(path: str, name: str) -> bytes:
         raise SettingsError(
             name, f"{path} cannot be read: {error.strerror}", "Name a file that the agent may read."
         ) from None
+
+
+def _surveyed(survey: str) -> Mapping[str, Any]:
+    """What the card's own look at the machine finds."""
+    if not survey:
+        return {}
+    module, _, name = survey.partition(":")
+    found: Mapping[str, Any] = getattr(importlib.import_module(module), name)()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +228,9 @@ class Changes:
         section = getattr(settings, name)
         paths = self._domains[name].files(section)
         files = {path: _read(path, name) for path in paths}
-        return _Inputs(section, runtime, replace(self._surroundings(), files=files, anew=anew))
+        found = _surveyed(self._domains[name].survey) if is_enabled(section) else {}
+        around = replace(self._surroundings(), files=files, surveyed=found, anew=anew)
+        return _Inputs(section, runtime, around)
 
     def _plan(self, name: str, inputs: _Inputs) -> Planned:
         plan = self._engines[name].plan(inputs.section, inputs.runtime, inputs.around)

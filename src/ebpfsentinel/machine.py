@@ -39,11 +39,13 @@ class Machine:
         self.names = Names()
         self.boot_offset_ns = clock.boot_offset_ns()
         self._namespaces: dict[str, tuple[str, ...]] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._secret = os.urandom(32)
 
     def look_around(self) -> None:
-        """Interfaces have changed: read again which lead to which network namespace."""
+        """Links have changed: read their addresses, and which lead to which network namespace."""
         self._namespaces = _namespaces()
+        self._addresses = interfaces.addresses()
 
     def surroundings(self, api_ports: tuple[int, ...]) -> Surroundings:
         """As of now, without files."""
@@ -60,6 +62,7 @@ class Machine:
             now_ns=now_ns,
             utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
             secret=self._secret,
+            own_addresses=self._addresses,
         )
 
 

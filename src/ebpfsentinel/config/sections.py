@@ -283,7 +283,6 @@ RESERVED_SECTIONS = (
     "l7",
     "loadbalancer",
     "management",
-    "nat",
     "qos",
     "routing",
     "threatintel",

@@ -8,6 +8,7 @@
 #include "flows.h"
 #include "parse.h"
 #include "record.h"
+#include "translations.h"
 
 #include <bpf/bpf_core_read.h>
 

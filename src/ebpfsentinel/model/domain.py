@@ -78,6 +78,9 @@ class Surroundings:
 
     ``secret`` is random, made for this run: nobody outside can guess what is derived from it.
 
+    ``own_addresses`` are those that packets of this host have, by interface: the primary IPv4 one,
+    and the lasting global IPv6 ones. ``surveyed`` is what the card's ``survey`` found last.
+
     ``anew``: what is in force may not be what was committed last; plan all of it, not only what
     differs.
     """
@@ -95,6 +98,8 @@ class Surroundings:
     utc_offset_s: int = 0
     secret: bytes = b""
     anew: bool = False
+    own_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    surveyed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +214,8 @@ class Domain:
     fed to the engine like a ring, about once a second and before a view; ``pulse_ms`` is for a
     domain that must be polled and ticked more often. ``files`` names the files that the settings
     refer to, ``hosts`` the DNS names, which are resolved again when their TTL is over.
+    ``survey`` names a function (``module:attribute``) without arguments that looks at something of
+    the machine which only this domain cares for, and gives plain values; asked before each plan.
 
     ``routes`` and ``commands`` name the functions (``module:attribute``, imported only when used)
     that give extra Litestar handlers and click commands: ``routes(engine, running)`` and
@@ -228,5 +235,6 @@ class Domain:
     collections: tuple[Collection, ...] = ()
     files: Callable[[Any], Sequence[str]] = lambda _settings: ()
     hosts: Callable[[Any], Sequence[str]] = lambda _settings: ()
+    survey: str = ""
     routes: str = ""
     commands: str = ""

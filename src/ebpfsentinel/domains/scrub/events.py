@@ -58,7 +58,7 @@ SC_EVENT = _record(
 )
 
 PACKET = _record(
-    128,
+    136,
     (
         ("src_addr", ("<u4", (4,)), 0),
         ("dst_addr", ("<u4", (4,)), 16),
@@ -89,13 +89,15 @@ PACKET = _record(
         ("by_xdp", "|u1", 84),
         ("dry", "|u1", 85),
         ("spared", "|u1", 86),
-        ("pad", "|u1", 87),
+        ("flow_state", "|u1", 87),
         ("until_sample", "<u4", 88),
         ("until_event", "<u4", 92),
         ("behind_until", "<u8", 96),
         ("clock_ns", "<u8", 104),
         ("clock_jiffies", "<u8", 112),
         ("clock_left", "<u8", 120),
+        ("fragment_id", "<u4", 128),
+        ("pad", "<u4", 132),
     ),
 )
 
