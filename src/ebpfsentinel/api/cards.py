@@ -1,6 +1,7 @@
 """The routes that every domain card gives: its status, its collections, and its own extras."""
 
 import importlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ebpfsentinel.model.alert import Alert
 from ebpfsentinel.model.domain import Collection, Domain
 from ebpfsentinel.model.kernel import Kernel
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+from ebpfsentinel.store import AuditEntry
 
 ACTOR = "api"
 _FAULT = {
@@ -60,6 +62,19 @@ class CardAgent:
     def alert(self, alert_id: str) -> Alert | None:
         """A stored alert."""
         return self._agent.store.alerts.get(alert_id)
+
+    def audit(self, action: str, detail: str) -> None:
+        """Write down what was done, as all writes are."""
+        if not self._agent.settings.audit.enabled:
+            return
+        entry = AuditEntry(
+            timestamp_ns=time.time_ns(),
+            component=self._name,
+            action=action,
+            actor=ACTOR,
+            detail=detail,
+        )
+        self._agent.store.audit.append([entry])
 
 
 def _extras(agent: Agent, card: Domain, prefix: str) -> list[Any]:

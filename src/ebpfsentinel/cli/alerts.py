@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
-import signal
-import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ebpfsentinel.cli import tables
-from ebpfsentinel.cli.session import NoAgent, Session, path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ebpfsentinel.cli.session import Session, path
 
 _SEVERITY = click.Choice(["low", "medium", "high", "critical"], case_sensitive=False)
 
@@ -72,49 +65,10 @@ def mark(session: Session, alert_id: str) -> None:
 @click.pass_obj
 def watch(session: Session, component: str | None, severity: str | None, count: int | None) -> None:
     """Alerts as they happen, until Ctrl-C; with -o json one object a line."""
-    shown = _follow(session, component=component, severity_min=severity)
-    with _ctrl_c_ends():
+    wanted = {"component": component, "severity_min": severity}
+    with session.follow(path("alerts", "stream"), **wanted) as shown:
         for _, alert in zip(range(count) if count else itertools.count(), shown, strict=False):
             click.echo(json.dumps(alert) if session.json else _live_line(alert))
-
-
-@contextlib.contextmanager
-def _ctrl_c_ends() -> Iterator[None]:
-    """End at once and quietly on Ctrl-C.
-
-    Not by KeyboardInterrupt: one that is raised while something is finalised is lost, and the watch
-    would go on. Every line is flushed already.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _follow(session: Session, **query: str | None) -> Iterator[dict[str, Any]]:
-    """Live alerts.
-
-    Raises:
-        NoAgent: the stream ended.
-    """
-    with session.stream(path("alerts", "stream"), **query) as lines:
-        yield from _events(lines)
-    raise NoAgent(f"The agent at {session.url} ended the stream: is it shutting down?")
-
-
-def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Alerts of a server-sent event stream (WHATWG HTML, 9.2)."""
-    data: list[str] = []
-    for line in lines:
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
-        elif not line and data:
-            yield json.loads("\n".join(data))
-            data.clear()
 
 
 def _live_line(alert: dict[str, Any]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -137,6 +140,22 @@ class Session:
                 answer.read()
                 raise self._refused(answer)
             yield answer.iter_lines()
+
+    @contextmanager
+    def follow(self, path: str, **query: Any) -> Iterator[Iterator[Any]]:
+        """What a live stream tells, until Ctrl-C."""
+        with ctrl_c_ends():
+            yield self._told(path, query)
+
+    def _told(self, path: str, query: Mapping[str, Any]) -> Iterator[Any]:
+        """The events of it.
+
+        Raises:
+            NoAgent: the stream ended.
+        """
+        with self.stream(path, **query) as lines:
+            yield from events(lines)
+        raise NoAgent(f"The agent at {self.url} ended the stream: is it shutting down?")
 
     def show(self, body: Any, as_text: Callable[[Any], str]) -> None:
         """Print the body: as JSON where that was asked for, else what ``as_text`` makes of it."""
@@ -275,3 +294,31 @@ def path(*parts: str) -> str:
 
 if TYPE_CHECKING:
     _DESK: Desk = Session()
+
+
+@contextmanager
+def ctrl_c_ends() -> Iterator[None]:
+    """End at once and quietly on Ctrl-C.
+
+    Not by KeyboardInterrupt: one that is raised while something is finalised is lost, and the watch
+    would go on. Every line is flushed already.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def events(lines: Iterator[str]) -> Iterator[Any]:
+    """What a server-sent event stream tells (WHATWG HTML, 9.2), decoded."""
+    data: list[str] = []
+    for line in lines:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield json.loads("\n".join(data))
+            data.clear()

@@ -271,7 +271,6 @@ RESERVED_SECTIONS = (
     "aliases",
     "auto_capture",
     "auto_response",
-    "conntrack",
     "container",
     "dlp",
     "dns",

@@ -36,6 +36,7 @@ from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import HOST_KINDS, INTERFACE_KINDS, can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
+from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
@@ -241,6 +242,8 @@ class FakeKernel:
                 path = Path(str(module.__file__)).parent / domain.object
                 self._take(domain.name, path, domain.programs)
         self.enabled = tuple(domain.name for domain in domains)
+        if not any(name == MOVE for name, _, _ in self._enabled_programs(called=True)):
+            self.apply([FlowTable(None)])
 
     def _take(self, name: str, path: Path, cards: Sequence[Program]) -> None:
         if not path.exists():
@@ -450,14 +453,17 @@ class FakeKernel:
         """See the contract."""
         return [name for name, kind, _ in self._enabled_programs() if kind == "iter"]
 
-    def _enabled_programs(self) -> list[tuple[str, str, int]]:
-        """Name, kind and order of every program in force of the domains loaded last."""
+    def _enabled_programs(self, *, called: bool = False) -> list[tuple[str, str, int]]:
+        """Name, kind and order of every program in force of the domains loaded last.
+
+        ``called``: those too that are in no chain.
+        """
         return [
             (name, kind_of(section), loaded.cards[name].order if name in loaded.cards else 0)
             for domain in self.enabled
             if (loaded := self._objects.get(domain))
             for name, section in loaded.programs.items()
-            if not (name in loaded.cards and loaded.cards[name].called_from)
+            if called or not (name in loaded.cards and loaded.cards[name].called_from)
         ]
 
     def interface_slots(self) -> dict[str, int]:

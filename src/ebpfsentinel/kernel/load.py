@@ -26,7 +26,7 @@ from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
-from ebpfsentinel.kernel.flows import Flows, Layout
+from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import RINGBUF
@@ -41,6 +41,7 @@ from ebpfsentinel.kernel.objects import (
 from ebpfsentinel.kernel.ring import Ring, record_stride
 from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
+from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
@@ -113,8 +114,15 @@ class LinuxKernel:
             for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
                 self._take(domain.name, loaded)
         self._enabled = tuple(domain.name for domain in domains)
+        if not self._has(MOVE):
+            self.apply([FlowTable(None)])  # nobody writes it: what it says would grow old
         if self._places or not self._keep:
             self._fill_chains()
+
+    def _has(self, program: str) -> bool:
+        """Is it of an enabled domain?"""
+        found = (self._objects[name] for name in self._enabled if name in self._objects)
+        return any(program in loaded.programs for loaded in found)
 
     def _fill_chains(self) -> None:
         """Put the programs in force into the chains.

@@ -36,6 +36,9 @@ class Running(Protocol):
     def alert(self, alert_id: str) -> Alert | None:
         """A stored alert."""
 
+    def audit(self, action: str, detail: str) -> None:
+        """Write down that the domain did something for a user."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configured:
@@ -116,6 +119,9 @@ class Desk(Protocol):
         body: str | None = None,
     ) -> Any:
         """The body of the answer, decoded where it is JSON; None where it has none."""
+
+    def follow(self, path: str, **query: Any) -> AbstractContextManager[Iterator[Any]]:
+        """What a live stream of the agent tells, decoded, as it comes; Ctrl-C ends the run."""
 
     def show(self, body: Any, as_text: Callable[[Any], str]) -> None:
         """Print the body: as JSON where that was asked for, else what ``as_text`` makes of it."""

@@ -229,7 +229,7 @@ struct flow_search {
 	__u32 from;
 	__u32 tag;
 	__u32 index[2];
-};
+} __attribute__((aligned(8))); /* keys are compared by eight bytes */
 
 static __always_inline __u32 flow_ticks(__u64 now_ns)
 {
@@ -320,12 +320,18 @@ static __always_inline void flow_place(struct flow_search *search, const struct 
  */
 static __always_inline __u32 flow_way(const struct flow_set *set, __u32 tag)
 {
-	__u64 found = 0;
+	__u64 found = 0, alike;
 	__u32 way;
 
 #pragma unroll
-	for (way = 0; way < FLOW_WAYS; way++)
-		found += (((__u64)(OPAQUE(set->tags[way]) ^ tag) - 1) >> 63) * (way + FLOW_WAYS);
+	for (way = 0; way < FLOW_WAYS; way++) {
+		alike = OPAQUE(set->tags[way]) ^ tag;
+		asm volatile(""
+			     : "+r"(alike)); /* or the compiler makes branches of what it knows, */
+		alike = (alike - 1) >> 63;
+		asm volatile("" : "+r"(alike)); /* or the verifier of a mask */
+		found += alike * (way + FLOW_WAYS);
+	}
 	return found;
 }
 

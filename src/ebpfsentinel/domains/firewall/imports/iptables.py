@@ -28,8 +28,7 @@ _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ipv6-icmp": 58, "sc
 _HOOKS = {"INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
 _VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return"}
 _CHAIN = re.compile(r":(\S+) (\S+)")
-_PLAIN = {"tcp", "udp", "icmp", "icmp6", "multiport", "iprange", "comment", "conntrack", "state"}
-_PLAIN |= {"mac", "dscp"}
+_PLAIN = re.compile("tcp|udp|icmp6?|multiport|iprange|comment|conntrack|state|mac|dscp")
 _ONE_WORD = {"--syn", "-f", "--fragment"}
 _ALL = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"]
 _SYN = ["FIN", "SYN", "RST", "ACK"]
@@ -133,7 +132,7 @@ def _option(rule: ForeignRule, word: str, value: str, family: int, *, negated: b
     elif word == "--comment":
         rule.comment = value
     elif word == "-m":
-        if value not in _PLAIN:
+        if not _PLAIN.fullmatch(value):
             rule.missing.append(f"match {value!r} has no counterpart")
     elif word in _CONDITIONS:
         rule.want(_CONDITIONS[word](value, family, negated))

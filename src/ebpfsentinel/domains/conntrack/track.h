@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A packet and its flow: found, begun, followed from state to state.
+ */
+#ifndef EBPFSENTINEL_CT_TRACK_H
+#define EBPFSENTINEL_CT_TRACK_H
+
+#include "packet.h"
+#include "tcp.h"
+#include "table.h"
+#include "windows.h"
+
+/* One packet on its way. */
+struct track {
+	struct __sk_buff *ctx;
+	struct packet *packet;
+	void *table;
+	const void *head; /* struct flow_head, of which BTF would know the name alone */
+	struct flow_count *count;
+	__u64 now_ns;
+	bool leaves; /* and was made here */
+	struct flow_search search;
+};
+
+static __always_inline const struct flow_head *ct_head(const struct track *track)
+{
+	return track->head;
+}
+
+static __always_inline void ct_is(struct track *track, enum flow_state state)
+{
+	track->packet->flow_state = state;
+	if (state == FLOW_INVALID)
+		track->count->invalid++;
+}
+
+static __always_inline __u32 ct_first_stage(const struct packet *packet)
+{
+	if (packet->flags & PACKET_TCP)
+		return (packet->tcp_flags & FLOW_TCP_KINDS) == FLOW_TCP_SYN ? FLOW_SYN_SENT
+									    : FLOW_PICKED_UP;
+	if (packet->protocol == PROTOCOL_TCP)
+		return FLOW_PICKED_UP; /* a later fragment */
+	if (packet->protocol == PROTOCOL_UDP)
+		return FLOW_UDP_NEW;
+	return flow_is_icmp(packet) ? FLOW_ICMP_NEW : FLOW_OTHER_NEW;
+}
+
+/*
+ * Which end opened it? That which sent this; but of a connection that is picked up from its midst,
+ * the one with the higher port: servers have the lower one.
+ */
+static __always_inline __u32 ct_guess_opener(const struct flow_search *search, __u32 stage)
+{
+	if (stage != FLOW_PICKED_UP)
+		return search->from;
+	if (search->key.port[0] == search->key.port[1])
+		return search->from;
+	return search->key.port[1] > search->key.port[0];
+}
+
+/* An established flow gives way only to one that this host opens itself. */
+static __always_inline __u32 ct_most(const struct track *track, __u32 stage)
+{
+	bool opens = stage == FLOW_SYN_SENT || (stage == FLOW_ICMP_NEW);
+
+	return track->leaves && opens ? FLOW_CLASS_ASSURED : FLOW_CLASS_REPLIED;
+}
+
+static __always_inline void ct_first_packet(struct track *track, struct flow_entry *entry,
+					    __u32 stage)
+{
+	__u32 from = track->search.from & 1, opener = ct_guess_opener(&track->search, stage);
+
+	__builtin_memset(entry, 0, sizeof(*entry));
+	entry->key = track->search.key;
+	entry->start_ns = entry->last_ns = track->now_ns;
+	entry->ifindex = track->packet->ifindex;
+	entry->status = stage | opener << FLOW_OPENED_BY | 1u << (FLOW_SEEN + from);
+	if (stage == FLOW_PICKED_UP)
+		entry->status |= FLOW_MIDSTREAM;
+	entry->packets[from] = 1;
+	entry->bytes[from] = track->packet->bytes;
+}
+
+/* Move a flow of the table from before, with all that it has; 0: it stays there, or is lost. */
+static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u64 now_ns)
+{
+	const struct flow_head *head = flow_head_of(table);
+	struct flow_count *count = ct_count();
+	struct flow_search search = {};
+	struct flow_entry *entry;
+	struct ct_claim claim = {};
+	__u32 tag;
+
+	if (!head || !count || !from)
+		return 0;
+	way &= FLOW_WAYS - 1;
+	tag = OPAQUE(from->tags[way]);
+	if (!(tag & FLOW_USED) || tag & FLOW_BUSY ||
+	    __sync_val_compare_and_swap(&from->tags[way], tag, tag | FLOW_BUSY) != tag)
+		return 0;
+	search.key = from->entries[way].key;
+	flow_place(&search, head);
+	if (!ct_claim(table, &search, now_ns, FLOW_CLASS_REPLIED, &claim, count) || !claim.set) {
+		count->move_lost++;
+		ct_uncount_source(&from->entries[way], from->entries[way].status & FLOW_HALF_OPEN,
+				  !!(from->entries[way].status & FLOW_COUNTED));
+		return 0;
+	}
+	entry = &claim.set->entries[claim.way & (FLOW_WAYS - 1)];
+	*entry = from->entries[way];
+	claim.set->lapse[claim.way & (FLOW_WAYS - 1)] = from->lapse[way];
+	ct_publish(&claim, search.tag);
+	from->tags[way] = 0;
+	count->moved_in++;
+	return 1;
+}
+
+/* The flow of this packet moves over, if it is in the table from before. */
+static __noinline int ct_take_over(struct track *track)
+{
+	struct flow_search search = track->search;
+	__u32 slot = 1, choice, way;
+	void *before = bpf_map_lookup_elem(&flow_tables, &slot);
+	const struct flow_head *head = before ? flow_head_of(before) : 0;
+	struct flow_set *set;
+
+	if (!head)
+		return 0;
+	flow_place(&search, head);
+	for (choice = 0; choice < 2; choice++) {
+		set = flow_set_at(before, search.index[choice]);
+		if (!set)
+			return 0;
+		way = flow_find_in(set, &search);
+		if (way < FLOW_WAYS && flow_lives(set, way, track->now_ns))
+			return ct_move(track->table, set, way, track->now_ns);
+	}
+	return 0;
+}
+
+/* A packet of no flow: it begins one, or is invalid. */
+static __noinline int ct_begin(struct track *track)
+{
+	__u32 stage = ct_first_stage(track->packet);
+	struct ct_claim claim = {};
+	struct flow_entry *entry;
+
+	if (!flow_may_begin(track->packet, ct_head(track)->pickup)) {
+		ct_is(track, FLOW_INVALID);
+		return 0;
+	}
+	ct_is(track, FLOW_NEW);
+	if (!ct_claim(track->table, &track->search, track->now_ns, ct_most(track, stage), &claim,
+		      track->count) ||
+	    !claim.set)
+		return 0;
+	claim.way &= FLOW_WAYS - 1;
+	entry = &claim.set->entries[claim.way];
+	ct_first_packet(track, entry, stage);
+	if (stage == FLOW_SYN_SENT && ct_head(track)->windows)
+		ct_in_window(track->ctx, track->packet, entry, track->search.from);
+	if (ct_head(track)->count_sources)
+		ct_count_source(entry, track->now_ns);
+	claim.set->lapse[claim.way] = ct_lapse(ct_head(track), stage, track->now_ns);
+	ct_publish(&claim, track->search.tag);
+	track->count->created++;
+	ct_tell(entry, track->now_ns, CT_NEW, 0);
+	return 0;
+}
+
+static __always_inline bool ct_is_half_open(__u32 stage)
+{
+	return stage == FLOW_SYN_SENT || stage == FLOW_SYN_SENT_BOTH || stage == FLOW_SYN_RECV;
+}
+
+/* What a change is to those who listen; CT_GONE: nothing. */
+static __always_inline __u32 ct_change_of(__u32 stage)
+{
+	if (stage == FLOW_TIME_WAIT || stage == FLOW_CLOSE)
+		return CT_CLOSED;
+	if (stage == FLOW_TCP_ESTABLISHED || stage == FLOW_UDP_REPLIED ||
+	    stage == FLOW_ICMP_REPLIED || stage == FLOW_OTHER_REPLIED)
+		return CT_ESTABLISHED;
+	return CT_GONE;
+}
+
+/* Where two CPUs change a flow at once, the one that comes second leaves it as it is. */
+static __noinline int ct_change(struct track *track, struct flow_entry *entry, __u32 status,
+				__u32 next)
+{
+	__u32 stage = next & FLOW_STAGE_MASK, change = ct_change_of(stage);
+	bool opened = status & FLOW_HALF_OPEN && !ct_is_half_open(stage);
+
+	if (opened)
+		next &= ~FLOW_HALF_OPEN;
+	if (__sync_val_compare_and_swap(&entry->status, status, next) != status)
+		return 0;
+	if (opened)
+		ct_uncount_source(entry, 1, 0);
+	if (change != CT_GONE && stage != (status & FLOW_STAGE_MASK))
+		ct_tell(entry, track->now_ns, change, 0);
+	return 0;
+}
+
+/* Of all but TCP: a packet from the other end is an answer. */
+static __always_inline __u32 ct_other_next(const struct track *track,
+					   const struct flow_entry *entry, __u32 status)
+{
+	__u32 stage = status & FLOW_STAGE_MASK;
+
+	if ((status >> FLOW_SEEN & 3) != 3)
+		return status;
+	if (stage == FLOW_UDP_NEW || stage == FLOW_ICMP_NEW || stage == FLOW_OTHER_NEW)
+		return status + 1;
+	if (stage == FLOW_UDP_REPLIED && track->now_ns - entry->start_ns > CT_STREAM_NS)
+		return status + 1;
+	return status;
+}
+
+static __always_inline __u32 ct_next(struct track *track, struct flow_entry *entry, __u32 status)
+{
+	__u32 from = track->search.from & 1, next = status | 1u << (FLOW_SEEN + from);
+	const struct packet *packet = track->packet;
+	bool plain;
+
+	if (packet->protocol != PROTOCOL_TCP)
+		return ct_other_next(track, entry, next);
+	if (!(packet->flags & PACKET_TCP))
+		return next;
+	plain = (packet->tcp_flags & FLOW_TCP_KINDS) == FLOW_TCP_ACK &&
+		(status & FLOW_STAGE_MASK) == FLOW_TCP_ESTABLISHED;
+	if (!plain)
+		next = ct_tcp_next(next, from, packet->tcp_flags);
+	if (ct_head(track)->windows && !(next & (CT_INVALID | CT_REOPEN | CT_PASS_OVER)) &&
+	    !(status & FLOW_MIDSTREAM) && !ct_in_window(track->ctx, packet, entry, from))
+		return CT_INVALID;
+	return next;
+}
+
+/* A packet of a flow that is there. */
+static __always_inline void ct_follow(struct track *track, struct flow_set *set, __u32 way)
+{
+	struct flow_entry *entry = &set->entries[way & (FLOW_WAYS - 1)];
+	__u32 from = track->search.from & 1, status = OPAQUE(entry->status);
+	__u32 next = ct_next(track, entry, status), lapse;
+
+	if (__builtin_expect(next & CT_INVALID, 0)) {
+		ct_is(track, FLOW_INVALID);
+		return;
+	}
+	if (__builtin_expect(next & CT_REOPEN, 0)) {
+		ct_release(set, way, track->now_ns, CT_REPLACED);
+		ct_begin(track);
+		return;
+	}
+	__sync_fetch_and_add(&entry->packets[from], 1);
+	__sync_fetch_and_add(&entry->bytes[from], track->packet->bytes);
+	entry->last_ns = track->now_ns;
+	track->packet->flow_state =
+		status >> (FLOW_SEEN + (from ^ 1)) & 1 ? FLOW_ESTABLISHED : FLOW_NEW;
+	if (__builtin_expect(next & CT_PASS_OVER, 0))
+		return;
+	if (next != status)
+		ct_change(track, entry, status, next);
+	lapse = ct_lapse(ct_head(track), next & FLOW_STAGE_MASK, track->now_ns);
+	if (set->lapse[way & (FLOW_WAYS - 1)] != lapse)
+		set->lapse[way & (FLOW_WAYS - 1)] = lapse;
+}
+
+/* 0: the flow is not there. */
+static __always_inline bool ct_try(struct track *track)
+{
+	struct flow_set *set;
+	__u32 choice, way;
+
+	for (choice = 0; choice < 2; choice++) {
+		set = flow_set_at(track->table, track->search.index[choice]);
+		if (!set)
+			return true;
+		way = flow_find_in(set, &track->search);
+		if (way >= FLOW_WAYS)
+			continue;
+		if (flow_lives(set, way, track->now_ns)) {
+			ct_follow(track, set, way);
+			return true;
+		}
+		ct_release(set, way, track->now_ns, CT_EXPIRED);
+		return false;
+	}
+	return false;
+}
+
+static __always_inline bool ct_is_error(const struct packet *packet)
+{
+	return flow_is_icmp(packet) && flow_icmp_kind(packet) == FLOW_ICMP_ERROR;
+}
+
+/* An ICMP error belongs to the flow that it quotes, and changes nothing of it. */
+static __noinline int ct_relate(struct track *track)
+{
+	struct __sk_buff *ctx = track->ctx;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	enum flow_state state = flow_state_of_error(track->table, track->packet, data, end);
+
+	ct_is(track, state);
+	track->count->related += state == FLOW_RELATED;
+	return 0;
+}
+
+/* An echo to oneself has the same ends both ways: the answer is told by its type. */
+static __always_inline void ct_turn_echo(struct track *track)
+{
+	const struct flow_key *key = &track->search.key;
+
+	if (key->addr[0][0] == key->addr[1][0] && key->addr[0][3] == key->addr[1][3] &&
+	    flow_icmp_kind(track->packet) == FLOW_ICMP_ANSWERS)
+		track->search.from ^= 1;
+}
+
+/* The key of the packet; false: it has none, and is invalid. */
+static __always_inline bool ct_put_key(struct track *track)
+{
+	struct __sk_buff *ctx = track->ctx;
+	struct packet *packet = track->packet;
+	__u16 ports[2];
+
+	if (packet->flags & PACKET_MALFORMED ||
+	    (packet->flags & PACKET_TCP && !flow_tcp_legal(packet->tcp_flags))) {
+		ct_is(track, FLOW_INVALID);
+		return false;
+	}
+	if (!flow_ports(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, ports)) {
+		track->count->fragments_lost += !!(packet->flags & PACKET_LATER_FRAGMENT);
+		ct_is(track, FLOW_INVALID);
+		return false;
+	}
+	flow_put_key(&track->search, packet, ports);
+	if (flow_is_icmp(packet))
+		ct_turn_echo(track);
+	return true;
+}
+
+static __always_inline void ct_track(struct track *track)
+{
+	if (ct_is_error(track->packet)) {
+		ct_relate(track);
+		return;
+	}
+	if (!ct_put_key(track))
+		return;
+	track->count->tracked++;
+	flow_place(&track->search, ct_head(track));
+	if (ct_try(track))
+		return;
+	if (ct_take_over(track) && ct_try(track))
+		return;
+	ct_begin(track);
+}
+
+/* Is the table there, and the packet one that is tracked? */
+static __always_inline bool ct_prepare(struct track *track)
+{
+	if (!flow_is_tracked(track->packet) || track->packet->dry)
+		return false;
+	track->table = flow_table_in_force();
+	track->head = track->table ? flow_head_of(track->table) : 0;
+	track->count = ct_count();
+	if (!track->head || !track->count)
+		return false;
+	track->now_ns = packet_now(track->packet);
+	if (track->now_ns >= track->count->sweep_ns)
+		ct_sweep(track->table, track->now_ns);
+	return true;
+}
+
+#endif
