@@ -11,6 +11,7 @@ import importlib
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +230,11 @@ class Changes:
         paths = self._domains[name].files(section)
         files = {path: _read(path, name) for path in paths}
         found = _surveyed(self._domains[name].survey) if is_enabled(section) else {}
-        around = replace(self._surroundings(), files=files, surveyed=found, anew=anew)
+        on = (d for n, d in self._domains.items() if is_enabled(getattr(settings, n)))
+        provided = frozenset(chain.from_iterable(domain.provides for domain in on))
+        around = replace(
+            self._surroundings(), files=files, surveyed=found, provided=provided, anew=anew
+        )
         return _Inputs(section, runtime, around)
 
     def _plan(self, name: str, inputs: _Inputs) -> Planned:

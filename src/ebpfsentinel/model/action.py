@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ebpfsentinel.model.flows import FlowFilter
+    from ebpfsentinel.model.flows import FlowFilter, PacketFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class EndFlows:
     A packet that comes after that begins a flow anew, or is invalid.
     """
 
-    filters: tuple[FlowFilter, ...]
+    filters: tuple[FlowFilter | PacketFilter, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ class Surroundings:
     ``boot_offset_ns`` added to a boot-clock time gives wall time, and ``utc_offset_s`` added to
     that gives local time.
 
+    ``provided`` is what the cards of the domains that are on say they provide to others.
+
     ``secret`` is random, made for this run: nobody outside can guess what is derived from it.
 
     ``own_addresses`` are those that packets of this host have, by interface: the primary IPv4 one,
@@ -96,6 +98,7 @@ class Surroundings:
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     now_ns: int = 0
     utc_offset_s: int = 0
+    provided: frozenset[str] = frozenset()
     secret: bytes = b""
     anew: bool = False
     own_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -213,7 +216,8 @@ class Domain:
     inside the folder, its maps and rings are found there. ``polled`` maps are summed over CPUs and
     fed to the engine like a ring, about once a second and before a view; ``pulse_ms`` is for a
     domain that must be polled and ticked more often. ``files`` names the files that the settings
-    refer to, ``hosts`` the DNS names, which are resolved again when their TTL is over.
+    refer to, ``hosts`` the DNS names, which are resolved again when their TTL is over. ``provides``
+    names what others may build on while the domain is on, such as ``flows``.
     ``survey`` names a function (``module:attribute``) without arguments that looks at something of
     the machine which only this domain cares for, and gives plain values; asked before each plan.
 
@@ -236,5 +240,6 @@ class Domain:
     files: Callable[[Any], Sequence[str]] = lambda _settings: ()
     hosts: Callable[[Any], Sequence[str]] = lambda _settings: ()
     survey: str = ""
+    provides: tuple[str, ...] = ()
     routes: str = ""
     commands: str = ""

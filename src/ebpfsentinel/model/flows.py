@@ -148,6 +148,70 @@ class FlowFilter:
         return meant
 
 
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PacketFilter:
+    """Which flows are meant: those that have such packets, whichever of their ends sends them.
+
+    Ranges are inclusive, of addresses as numbers, ports and protocols; None: any will do.
+    """
+
+    family: int
+    src: Ranges | None = None
+    dst: Ranges | None = None
+    src_ports: Ranges | None = None
+    dst_ports: Ranges | None = None
+    protocols: Ranges | None = None
+
+    def mask(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        """The rows that are meant, shape ``(n,)``."""
+        meant = np.asarray(rows["key"]["family"] == self.family, np.bool_)
+        meant &= _among(_numbers(rows["key"]["protocol"]), self.protocols)
+        return meant & (self._sent_by(rows, 0) | self._sent_by(rows, 1))
+
+    def _sent_by(self, rows: NDArray[Any], end: int) -> NDArray[np.bool_]:
+        addr, port = rows["key"]["addr"], rows["key"]["port"]
+        return (
+            _among(_address_numbers(addr[:, end], self.family), self.src)
+            & _among(_address_numbers(addr[:, 1 - end], self.family), self.dst)
+            & _among(_numbers(port[:, end]), self.src_ports)
+            & _among(_numbers(port[:, 1 - end]), self.dst_ports)
+        )
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """Upper and lower halves, shape ``(2, n)``."""
+    lower = values.astype(np.uint64)
+    return np.stack([np.zeros_like(lower), lower])
+
+
+def _address_numbers(addr: NDArray[np.uint32], family: int) -> NDArray[np.uint64]:
+    if family == 4:
+        return _numbers(addr[:, 0])
+    word = addr.astype(np.uint64)
+    half = np.uint64(32)
+    return np.stack([word[:, 0] << half | word[:, 1], word[:, 2] << half | word[:, 3]])
+
+
+def _among(numbers: NDArray[np.uint64], ranges: Ranges | None) -> NDArray[np.bool_]:
+    """Which numbers lie in any of the ranges."""
+    upper, lower = numbers
+    if ranges is None:
+        return np.ones(len(upper), np.bool_)
+    found = np.zeros(len(upper), np.bool_)
+    for low, high in ranges:
+        (low_upper, low_lower), (high_upper, high_lower) = (
+            divmod(low, 1 << 64),
+            divmod(high, 1 << 64),
+        )
+        found |= ((upper > low_upper) | ((upper == low_upper) & (lower >= low_lower))) & (
+            (upper < high_upper) | ((upper == high_upper) & (lower <= high_lower))
+        )
+    return found
+
+
 def within(
     addr: NDArray[np.uint32], family: NDArray[np.uint8], network: Network
 ) -> NDArray[np.bool_]:

@@ -9,19 +9,24 @@ from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.packets import WOULD, alert_of, alike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 MAX_ALERTS = 500
 """Alerts that one batch may make; a flood of forged sources is counted, not listed."""
 
+_OVER = ": more than it lets one source begin"
 _SAME = ("src_addr", "dst_addr", "dst_port", "protocol", "action", "flags", "rule_id", "vlan_id")
 
 
 def alerts_of(
-    events: PacketEvents, name_of: Callable[[int], str], boot_offset_ns: int
+    events: PacketEvents,
+    name_of: Callable[[int], str],
+    boot_offset_ns: int,
+    limited: Collection[int] = (),
 ) -> tuple[list[Alert], int]:
     """The alerts of a batch, and how many events went without one.
 
+    Rules that are ``limited`` (by number) deny only what is more than they let a source begin.
     ``boot_offset_ns`` added to a boot-clock time is wall time. Events are the same when all but
     their time, source port and CPU are.
     """
@@ -37,6 +42,7 @@ def alerts_of(
                 rule_id=name_of(int(row["rule_id"])),
                 action=action,
                 count=count,
+                because=_OVER if int(row["rule_id"]) in limited and "deny" in action else "",
             )
         )
     return alerts, len(events) - sum(alert.count for alert in alerts)

@@ -52,6 +52,7 @@ static __always_inline void put_keys(struct fw_scratch *scratch, const struct pa
 	scratch->keys[FW_VLAN] = packet->vlan_id;
 	scratch->keys[FW_INNER_VLAN] = packet->inner_vlan_id;
 	scratch->keys[FW_INTERFACE] = packet->interface;
+	scratch->keys[FW_STATE] = packet->flow_state;
 }
 
 /*
@@ -292,14 +293,16 @@ static __always_inline const struct packet *judged(__u32 tc)
  */
 __noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
 {
+	__u32 zero = 0, count, number;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 	const struct packet *packet = judged(tc);
 	const struct fw_tables *bank = tables_of(parts_at(slot));
 	__u64 before = found ? FOUND_PRIORITY(found) : ~0ULL;
-	__u32 count, number;
 	__u64 says;
 
-	if (!packet || !bank)
+	if (!packet || !bank || !scratch)
 		return found;
+	put_in_places(&scratch->packet, packet, scratch);
 	count = OPAQUE(bank->fresh_count);
 	for (number = 0; number < FW_FRESH; number++) {
 		const struct fw_rule *rule = &bank->fresh[number];
@@ -308,7 +311,7 @@ __noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
 			break;
 		says = FOUND(rule);
 		if (!says || FOUND_PRIORITY(says) >= before ||
-		    !holds(rule, &bank->fresh_rests[number], packet))
+		    differ(rule, &bank->fresh_rests[number], &scratch->packet))
 			continue;
 		found = says;
 		before = FOUND_PRIORITY(says);

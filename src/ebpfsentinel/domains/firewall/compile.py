@@ -52,6 +52,8 @@ NOTHING, TCP_FLAGS = 0x10000, 0x20000
 """``FW_NOTHING`` and ``FW_TCP_FLAGS`` of ``firewall.h``."""
 _MIRROR_AT, _PRIORITY_AT = 8, 10
 """``FW_MIRROR_AT`` and ``FW_PRIORITY_AT``."""
+_LIMITED = 0x80
+"""``FW_LIMITED``."""
 
 _LEAVES, _LEAF_WORDS = 8, 8
 _LEAF_RULES = 64 * _LEAF_WORDS
@@ -87,7 +89,7 @@ class RankedRule:
 
     ``action`` is an ``enum packet_action``, ``cpu`` 1 + the CPU to steer to, or 0; where ``mirror``
     is not 0, ``fw_mirrors`` has where its packets are copied to. A rule of lower ``priority`` is
-    tried first.
+    tried first. One that is ``limited`` has a place in ``fw_limits``.
 
     ``asks`` has, for each field that the rule has a condition on, inclusive ranges of the values
     that satisfy it, in order and apart from each other; the addresses of a rule that is ``wide``
@@ -101,13 +103,19 @@ class RankedRule:
     cpu: int = 0
     mirror: int = 0
     priority: int = 0
+    limited: bool = False
     record: bytes = field(default=b"", init=False, repr=False, compare=False)
     spans: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def order(self) -> int:
         """Priority, mirror and action, as ``fw_rule.order``."""
-        return self.priority << _PRIORITY_AT | self.mirror << _MIRROR_AT | self.action
+        return (
+            self.priority << _PRIORITY_AT
+            | self.mirror << _MIRROR_AT
+            | self.action
+            | _LIMITED * self.limited
+        )
 
     def alone(self, number: int) -> tuple[bytes, bytes] | None:
         """The rule as a ``struct fw_rule`` of this number, and its rest; None: bitmaps say more."""

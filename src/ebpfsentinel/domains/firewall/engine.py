@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebpfsentinel.domains.firewall.alerting import alerts_of
+from ebpfsentinel.domains.firewall.ending import AT_ONCE, end_flows
 from ebpfsentinel.domains.firewall.events import (
     FW_COPIES,
     FW_COUNT,
@@ -44,6 +46,9 @@ _SHOWN = (
     "flags",
     "dscp_match",
     "fragment",
+    "state",
+    "max_src_states",
+    "max_src_rate",
     "inner_vlan_id",
     "src_mac",
     "dst_mac",
@@ -166,7 +171,9 @@ class FirewallEngine:
         if source == "fw_copies":
             self._copies = rows.copy()
             return Outcome()
-        alerts, unreported = alerts_of(PacketEvents(rows), self._name, self._set.boot_offset_ns)
+        alerts, unreported = alerts_of(
+            PacketEvents(rows), self._name, self._set.boot_offset_ns, self._set.limits
+        )
         self._unreported += unreported
         return Outcome(alerts, routed=self._set.settings.fib)
 
@@ -181,10 +188,13 @@ class FirewallEngine:
         return self._set.names.get(number, f"rule-{number}") if number else DEFAULT_RULE
 
     def tick(self, now_ns: int) -> Outcome:
-        """Now and then, when rules were hit last is written down."""
+        """Flows are ended; now and then, when rules were hit last is written down."""
+        ending = self._set.ending
+        self._set = replace(self._set, ending=ending[AT_ONCE:]) if ending else self._set
+        actions = tuple(end_flows(ending[:AT_ONCE]))
         if not self.usage.tick(now_ns):
-            return Outcome()
-        return Outcome(memo=self._memo(self._set))
+            return Outcome(actions=actions)
+        return Outcome(actions=actions, memo=self._memo(self._set))
 
     def items(self, collection: str) -> Sequence[FirewallRuleView]:
         """The rules in the order in which they are tried, with their hits."""
@@ -214,6 +224,7 @@ class FirewallEngine:
             origin=found.origin,
             packets=int(hits["packets"]),
             bytes=int(hits["bytes"]),
+            over=int(hits["over"]),
             last_hit_ns=self.usage.of(rule.id).last_ns or None,
         )
 

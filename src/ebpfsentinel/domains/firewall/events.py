@@ -100,7 +100,8 @@ PACKET = _record(
         ("clock_jiffies", "<u8", 112),
         ("clock_left", "<u8", 120),
         ("fragment_id", "<u4", 128),
-        ("pad", "<u4", 132),
+        ("flow_there", "|u1", 132),
+        ("pad", ("|u1", (3,)), 133),
     ),
 )
 
@@ -125,12 +126,29 @@ FW_REJECTS = _record(
     ),
 )
 
+FW_PACKET = _record(
+    72,
+    (
+        ("low", ("<u8", (2,)), 0),
+        ("high", ("<u8", (2,)), 16),
+        ("mac", ("<u8", (2,)), 32),
+        ("traits", "<u8", 48),
+        ("now_s", "<u8", 56),
+        ("src_port", "<u2", 64),
+        ("dst_port", "<u2", 66),
+        ("lacks", "|u1", 68),
+        ("state", "|u1", 69),
+        ("pad", ("|u1", (2,)), 70),
+    ),
+)
+
 FW_SCRATCH = _record(
-    192,
+    264,
     (
         ("keys", ("<u8", (16,)), 0),
         ("at", ("<u2", (16,)), 128),
         ("common", ("<u2", (16,)), 160),
+        ("packet", FW_PACKET, 192),
     ),
 )
 
@@ -177,11 +195,92 @@ FW_SOURCE = _record(
     ),
 )
 
-FW_COUNT = _record(
+FLOW_COUNT = _record(
+    152,
+    (
+        ("created", "<u8", 0),
+        ("moved_in", "<u8", 8),
+        ("move_lost", "<u8", 16),
+        ("expired", "<u8", 24),
+        ("replaced", "<u8", 32),
+        ("ended", "<u8", 40),
+        ("evicted", ("<u8", (4,)), 48),
+        ("full", "<u8", 80),
+        ("raced", "<u8", 88),
+        ("tracked", "<u8", 96),
+        ("invalid", "<u8", 104),
+        ("related", "<u8", 112),
+        ("fragments_lost", "<u8", 120),
+        ("sources_full", "<u8", 128),
+        ("sweep_ns", "<u8", 136),
+        ("sweep_next", "<u8", 144),
+    ),
+)
+
+FLOW_SOURCE_KEY = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+    ),
+)
+
+FLOW_SOURCE = _record(
     16,
+    (
+        ("flows", "<u4", 0),
+        ("half_open", "<u4", 4),
+        ("opened_ns", "<u8", 8),
+    ),
+)
+
+FLOW_FRAGMENT_KEY = _record(
+    40,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("id", "<u4", 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("pad", "<u2", 38),
+    ),
+)
+
+FLOW_FRAGMENT = _record(
+    16,
+    (
+        ("seen_ns", "<u8", 0),
+        ("src_port", "<u2", 8),
+        ("dst_port", "<u2", 10),
+        ("pad", "<u4", 12),
+    ),
+)
+
+FW_LIMIT = _record(
+    24,
+    (
+        ("interval", "<u8", 0),
+        ("tolerance", "<u8", 8),
+        ("flows", "<u4", 16),
+        ("name", "<u4", 20),
+    ),
+)
+
+FW_RATE = _record(
+    24,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+        ("name", "<u4", 20),
+    ),
+)
+
+FW_COUNT = _record(
+    24,
     (
         ("packets", "<u8", 0),
         ("bytes", "<u8", 8),
+        ("over", "<u8", 16),
     ),
 )
 
@@ -253,7 +352,8 @@ FW_RULE = _record(
         ("src_ports", "<u2", 12),
         ("dst_port", "<u2", 14),
         ("dst_ports", "<u2", 16),
-        ("pad", ("|u1", (6,)), 18),
+        ("states", "|u1", 18),
+        ("pad", ("|u1", (5,)), 19),
         ("low", ("<u8", (2,)), 24),
         ("low_mask", ("<u8", (2,)), 40),
         ("traits", "<u8", 56),
@@ -328,11 +428,85 @@ FW_HEAD = _record(
         ("banks", ("|u1", (2,)), 4),
         ("mode", "|u1", 6),
         ("default_action", "|u1", 7),
-        ("asks_macs", "|u1", 8),
+        ("asks", "|u1", 8),
         ("mirrors", "|u1", 9),
-        ("pad", ("|u1", (2,)), 10),
+        ("keep_state", "|u1", 10),
+        ("pad", "|u1", 11),
         ("sample_every", "<u4", 12),
         ("serial", ("<u8", (8,)), 16),
+    ),
+)
+
+FLOW_KEY = _record(
+    40,
+    (
+        ("addr", (("<u4", (4,)), (2,)), 0),
+        ("port", ("<u2", (2,)), 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("zone", "<u2", 38),
+    ),
+)
+
+FLOW_WINDOW = _record(
+    16,
+    (
+        ("end", "<u4", 0),
+        ("limit", "<u4", 4),
+        ("most", "<u4", 8),
+        ("scale", "|u1", 12),
+        ("flags", "|u1", 13),
+        ("pad", "<u2", 14),
+    ),
+)
+
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+FLOW_ENTRY = _record(
+    192,
+    (
+        ("key", FLOW_KEY, 0),
+        ("last_ns", "<u8", 40),
+        ("start_ns", "<u8", 48),
+        ("status", "<u4", 56),
+        ("ifindex", "<u4", 60),
+        ("packets", ("<u8", (2,)), 64),
+        ("bytes", ("<u8", (2,)), 80),
+        ("window", (FLOW_WINDOW, (2,)), 96),
+        ("owner", (FLOW_OWNER, (2,)), 128),
+        ("spare", ("<u8", (2,)), 176),
+    ),
+)
+
+FLOW_SET = _record(
+    1600,
+    (
+        ("tags", ("<u4", (8,)), 0),
+        ("lapse", ("<u4", (8,)), 32),
+        ("entries", (FLOW_ENTRY, (8,)), 64),
+    ),
+)
+
+FLOW_HEAD = _record(
+    320,
+    (
+        ("version", "<u4", 0),
+        ("sets", "<u4", 4),
+        ("hash_keys", (("<u8", (11,)), (2,)), 8),
+        ("timeout", ("<u4", (32,)), 184),
+        ("pickup", "|u1", 312),
+        ("windows", "|u1", 313),
+        ("count_sources", "|u1", 314),
+        ("tell", "|u1", 315),
+        ("pad", "<u4", 316),
     ),
 )
 
@@ -365,7 +539,8 @@ class FwField(enum.IntEnum):
     FW_SRC_MAC = 10
     FW_DST_MAC = 11
     FW_TIME = 12
-    FW_FIELDS = 13
+    FW_STATE = 13
+    FW_FIELDS = 14
 
 
 class FwFragment(enum.IntEnum):
@@ -392,6 +567,49 @@ class PacketMirror(enum.IntEnum):
     MIRROR_NONE = 0
     MIRROR_COPY = 1
     MIRROR_AND_DROP = 2
+
+
+class FlowState(enum.IntEnum):
+    """C ``enum flow_state``."""
+
+    FLOW_UNKNOWN = 0
+    FLOW_NEW = 1
+    FLOW_ESTABLISHED = 2
+    FLOW_RELATED = 3
+    FLOW_INVALID = 4
+
+
+class FlowStage(enum.IntEnum):
+    """C ``enum flow_stage``."""
+
+    FLOW_NONE = 0
+    FLOW_SYN_SENT = 1
+    FLOW_SYN_SENT_BOTH = 2
+    FLOW_SYN_RECV = 3
+    FLOW_TCP_ESTABLISHED = 4
+    FLOW_FIN_WAIT = 5
+    FLOW_CLOSE_WAIT = 6
+    FLOW_LAST_ACK = 7
+    FLOW_TIME_WAIT = 8
+    FLOW_CLOSE = 9
+    FLOW_PICKED_UP = 10
+    FLOW_UDP_NEW = 11
+    FLOW_UDP_REPLIED = 12
+    FLOW_UDP_STREAM = 13
+    FLOW_ICMP_NEW = 14
+    FLOW_ICMP_REPLIED = 15
+    FLOW_OTHER_NEW = 16
+    FLOW_OTHER_REPLIED = 17
+    FLOW_STAGE_MAX = 18
+
+
+class FlowClass(enum.IntEnum):
+    """C ``enum flow_class``."""
+
+    FLOW_CLASS_CLOSING = 0
+    FLOW_CLASS_UNREPLIED = 1
+    FLOW_CLASS_REPLIED = 2
+    FLOW_CLASS_ASSURED = 3
 
 
 class PacketEvents(Batch):

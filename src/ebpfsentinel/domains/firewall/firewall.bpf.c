@@ -4,6 +4,7 @@
  */
 #include "act.h"
 #include "classify.h"
+#include "limit.h"
 #include "report.h"
 
 struct {
@@ -102,6 +103,18 @@ static __always_inline bool is_passed_over(struct packet *packet)
 	return false;
 }
 
+/* A function of its own, as it is long, and called from two places. */
+static __noinline void put_state(struct packet *packet, void *data, void *end)
+{
+	flow_state(packet, data, end);
+}
+
+static __always_inline bool is_of_flow(struct packet *packet, void *data, void *end)
+{
+	put_state(packet, data, end);
+	return packet->flow_state == FLOW_ESTABLISHED || packet->flow_state == FLOW_RELATED;
+}
+
 static __always_inline void report(struct packet *packet)
 {
 	struct packet_event *event;
@@ -115,6 +128,27 @@ static __always_inline void report(struct packet *packet)
 	}
 	put_packet_event(event, packet, FW_EVENT_TYPE);
 	record_submit(event);
+}
+
+/* The packet is more than its rule lets in. */
+static __always_inline void refuse(struct packet *packet)
+{
+	struct fw_count *count = bpf_map_lookup_elem(&fw_count, &packet->rule_id);
+
+	packet->action = ACTION_DROP;
+	packet->cpu = 0;
+	if (count && !packet->dry)
+		count->over++;
+}
+
+/* What only some rule sets ask for. */
+static __always_inline void look_closer(const struct fw_head *head, struct packet *packet,
+					void *data, void *end)
+{
+	if (head->asks & FW_HEAD_MACS)
+		put_macs(data, end);
+	if (head->asks & FW_HEAD_STATE)
+		put_state(packet, data, end);
 }
 
 /*
@@ -137,8 +171,8 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		return false;
 	if (!again)
 		sample(head, packet, data, end);
-	if (head->asks_macs)
-		put_macs(data, end);
+	if (head->asks)
+		look_closer(head, packet, data, end);
 	rule = first_match(head, packet, tc);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
@@ -147,9 +181,12 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 	if (again)
 		return false;
 	if (rule.rule_id) {
-		packet->action = rule.order & 0xff;
+		packet->action = rule.order & (FW_LIMITED - 1);
 		packet->cpu = rule.cpu;
-	} else if (!is_neighbour_discovery(packet)) {
+		if (rule.order & FW_LIMITED && is_over(packet))
+			refuse(packet);
+	} else if (!is_neighbour_discovery(packet) &&
+		   !(head->keep_state && is_of_flow(packet, data, end))) {
 		packet->action = head->default_action;
 	}
 	if (!packet->dry)

@@ -38,7 +38,8 @@ enum fw_field {
 	FW_INTERFACE,
 	FW_SRC_MAC,
 	FW_DST_MAC,
-	FW_TIME, /* boot clock, seconds */
+	FW_TIME,  /* boot clock, seconds */
+	FW_STATE, /* enum flow_state */
 	FW_FIELDS,
 };
 
@@ -110,8 +111,10 @@ struct fw_index {
 #define FW_ASKS_DST_MAC 16
 #define FW_ASKS_TIME 32
 #define FW_ASKS_MORE 64 /* than stands here: only the bitmaps know */
+#define FW_ASKS_STATE 128
 #define FW_ASKS_RARE                                                                               \
-	(FW_ASKS_TRAITS | FW_ASKS_SRC_MAC | FW_ASKS_DST_MAC | FW_ASKS_TIME | FW_ASKS_MORE)
+	(FW_ASKS_TRAITS | FW_ASKS_SRC_MAC | FW_ASKS_DST_MAC | FW_ASKS_TIME | FW_ASKS_STATE |       \
+	 FW_ASKS_MORE)
 
 /*
  * A rule by itself, to check the few candidates that one field leaves without a look at the
@@ -129,7 +132,8 @@ struct fw_rule {
 	__u16 src_ports;
 	__u16 dst_port;
 	__u16 dst_ports;
-	__u8 pad[6];
+	__u8 states; /* bit s: of a packet whose enum flow_state is s */
+	__u8 pad[5];
 	__u64 low[2];
 	__u64 low_mask[2];
 	__u64 traits;
@@ -142,6 +146,9 @@ struct fw_rest {
 	__u64 mac[2];
 	__u64 expires_s; /* boot clock */
 };
+
+/* In the place of the action in fw_rule.order: of what begins, the rule lets in no more than fw_limits says. */
+#define FW_LIMITED 0x80
 
 /* What a rule says is done: the first eight bytes of struct fw_rule. */
 struct fw_found {
@@ -212,6 +219,10 @@ struct fw_bank {
 	__u64 tables_end[(FW_PART_BYTES - sizeof(struct fw_tables)) / 8];
 };
 
+/* What some rules ask for that not every packet is looked at for. */
+#define FW_HEAD_MACS 1
+#define FW_HEAD_STATE 2 /* or have limits */
+
 /*
  * What is in force: which of its two slots (2 * place, 2 * place + 1) of fw_banks is current for
  * each place, and all that is not of one bank. It is replaced whole, by one pointer.
@@ -221,11 +232,26 @@ struct fw_head {
 	__u8 banks[2];       /* in use, of IPv4 and of IPv6 */
 	__u8 mode;           /* enum fw_mode */
 	__u8 default_action; /* enum packet_action */
-	__u8 asks_macs;
-	__u8 mirrors; /* some rules have packets copied */
-	__u8 pad[2];
+	__u8 asks;           /* FW_HEAD_... */
+	__u8 mirrors;        /* some rules have packets copied */
+	__u8 keep_state;     /* packets of flows that are there pass where no rule says otherwise */
+	__u8 pad;
 	__u32 sample_every;      /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
+};
+
+/* A packet in the places where a rule has what it asks for, worked out once for many rules. */
+struct fw_packet {
+	__u64 low[2];
+	__u64 high[2];
+	__u64 mac[2];
+	__u64 traits;
+	__u64 now_s;
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 lacks; /* FW_ASKS_PORTS: it has none */
+	__u8 state; /* enum flow_state */
+	__u8 pad[2];
 };
 
 /* What a packet has of each field but the addresses, and the intervals that these lie in. */
@@ -233,6 +259,7 @@ struct fw_scratch {
 	__u64 keys[FW_FIELD_SLOTS];
 	__u16 at[FW_FIELD_SLOTS];
 	__u16 common[FW_FIELD_SLOTS];
+	struct fw_packet packet; /* only for fresh rules */
 };
 
 /*
@@ -242,6 +269,7 @@ struct fw_scratch {
 struct fw_count {
 	__u64 packets;
 	__u64 bytes;
+	__u64 over; /* of the packets: denied, as more than the rule lets a source begin */
 };
 
 /*
@@ -269,6 +297,23 @@ struct fw_sample {
 enum fw_call { FW_CALL_REJECT, FW_CALL_MIRROR, FW_CALLS };
 
 #define FW_MIRRORS 16384 /* rules */
+
+#define FW_LIMITS 4096 /* rules */
+#define FW_RATES 65536 /* sources, by rule */
+
+/* What a rule lets one source begin; see gcra.h. An interval of 0: at any rate. */
+struct fw_limit {
+	__u64 interval;
+	__u64 tolerance;
+	__u32 flows; /* at a time; 0: any number */
+	__u32 name;  /* of the rule and its rate: another one does not inherit what was counted */
+};
+
+struct fw_rate {
+	__u32 addr[4];
+	__u32 family;
+	__u32 name; /* of the limit */
+};
 
 #define FW_REJECT_SOURCES 16384
 #define FW_REJECT_BURST 20

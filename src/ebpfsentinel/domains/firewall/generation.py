@@ -23,6 +23,7 @@ from ebpfsentinel.domains.firewall.compile import (
     TooManyIntervalsError,
     compile_bank,
 )
+from ebpfsentinel.domains.firewall.ending import AT_ONCE, end_flows, is_ending
 from ebpfsentinel.domains.firewall.events import (
     FW_HEAD,
     FW_REST,
@@ -31,6 +32,7 @@ from ebpfsentinel.domains.firewall.events import (
     FwMode,
     PacketAction,
 )
+from ebpfsentinel.domains.firewall.limits import Limit, check_count, drop_limits, write_limits
 from ebpfsentinel.domains.firewall.mirrors import mirrors_before, mirrors_behind
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, priority_of
 from ebpfsentinel.domains.firewall.settings import MAX_RULES, FirewallSettings, Policy
@@ -52,7 +54,8 @@ _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _PLACES = FW_HEAD["serial"].shape[0]
 _FIRST_PLACE = {4: 0, 6: _PLACES // 2}
-_MAC_FIELDS = (FwField.FW_SRC_MAC, FwField.FW_DST_MAC)
+_HEAD_ASKS: dict[int, int] = {FwField.FW_SRC_MAC: 1, FwField.FW_DST_MAC: 1, FwField.FW_STATE: 2}
+"""``FW_HEAD_...`` by the fields that they are for."""
 Bank = tuple[tuple[RankedRule, int], ...]
 
 
@@ -67,7 +70,8 @@ class RuleSet:
     of each that was removed again. The first of both was at ``since_ns`` (wall time).
     ``runtime`` are the rules of the API, as handed in. ``cpus`` are those that rules steer to,
     ``mirrors`` has, by the numbers of rules whose packets are copied, the interface for that; none
-    of what is not enabled, which the kernel is not given.
+    of what is not enabled, which the kernel is not given. ``ending`` are rules whose flows are
+    still to be ended, a few at a time. ``limits`` are of rules that have some, by number.
     """
 
     settings: FirewallSettings
@@ -83,9 +87,11 @@ class RuleSet:
     runtime: tuple[msgspec.Struct, ...] = ()
     new: dict[str, int] = field(default_factory=dict)
     free: int = 1
-    asks_macs: bool = False
+    asks: int = 0
     cpus: frozenset[int] = frozenset()
     mirrors: dict[int, str] = field(default_factory=dict)
+    ending: tuple[CheckedRule, ...] = ()
+    limits: dict[int, Limit] = field(default_factory=dict)
 
     def size(self, family: int) -> int:
         """Rules of the family in the kernel."""
@@ -140,11 +146,31 @@ def whole(
         runtime=runtime,
         new=new,
         free=free,
-        asks_macs=_asks_macs(places),
+        asks=_asks(places),
         cpus=frozenset(rule.cpu for rule in enabled if rule.cpu is not None),
         mirrors={numbers[rule.id]: rule.mirror for rule in enabled if rule.mirror is not None},
+        limits={numbers[each.rule.id]: each.limit for each in rules if each.limit is not None},
     )
-    return after, tuple(_changes(before, after, kept, around))
+    check_count(after.limits)
+    fresh = _denying_anew(before, after)
+    waiting = (found for found in before.ending if found.rule.id in numbers)
+    after = replace(after, ending=(*fresh[AT_ONCE:], *waiting))
+    return after, (*_changes(before, after, kept, around), *end_flows(fresh[:AT_ONCE]))
+
+
+def _denying_anew(before: RuleSet, after: RuleSet) -> tuple[CheckedRule, ...]:
+    """Rules that may end flows: those that are new, or none of which ended any before.
+
+    Of a run before this one only the names of the rules are known.
+    """
+    if not is_ending(after.settings):
+        return ()
+    known = {found.rule.id: found.rule for found in before.rules}
+    if not before.rules:
+        return tuple(found for found in after.rules if found.rule.id not in before.numbers)
+    if not is_ending(before.settings):
+        return after.rules
+    return tuple(found for found in after.rules if known.get(found.rule.id) != found.rule)
 
 
 def more(
@@ -172,7 +198,8 @@ def more(
         free=number + 1,
     )
     clean = MapDelete("fw_count", np.array([number], np.uint32))
-    return after, (clean, *(patch for patch in patches if patch))
+    ends = end_flows([found]) if is_ending(before.settings) else ()
+    return after, (clean, *(patch for patch in patches if patch), *ends)
 
 
 def less(
@@ -200,7 +227,7 @@ def less(
 
 def _sends(found: CheckedRule) -> bool:
     """Does the rule need more than its tables?"""
-    return (found.rule.cpu, found.rule.mirror) != (None, None)
+    return (found.rule.cpu, found.rule.mirror, found.limit) != (None, None, None)
 
 
 def _removal(state: RuleSet, family: int, number: int) -> Patch | None:
@@ -223,8 +250,8 @@ def _in_force(state: RuleSet, place: int, writes: tuple[tuple[int, bytes], ...])
 def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patch | None:
     """The rule behind the other fresh ones of its bank; None: it cannot stand there."""
     place, alone = state.place_of(family, ranked.priority), ranked.alone(number)
-    macs = any(name in ranked.asks for name in _MAC_FIELDS)
-    if place is None or alone is None or (macs and not state.asks_macs):
+    asks = sum({_HEAD_ASKS[name] for name in ranked.asks if name in _HEAD_ASKS})
+    if place is None or alone is None or asks & ~state.asks:
         return None
     at = len(state.fresh.get(place, ()))
     if at == FRESH_RULES or state.size(family) >= MAX_RULES:
@@ -293,9 +320,13 @@ def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[in
     return places
 
 
-def _asks_macs(places: Mapping[int, Bank]) -> bool:
-    asked = set().union(*(rule.asks for bank in places.values() for rule, _ in bank))
-    return any(name in asked for name in _MAC_FIELDS)
+def _asks(places: Mapping[int, Bank]) -> int:
+    """What only some rule sets ask for, as ``FW_HEAD_...`` of ``firewall.h``."""
+    rules = [rule for bank in places.values() for rule, _ in bank]
+    asked = set().union(*(rule.asks for rule in rules))
+    if any(rule.limited for rule in rules):
+        asked.add(FwField.FW_STATE)
+    return sum({bit for name, bit in _HEAD_ASKS.items() if name in asked})
 
 
 def _changes(
@@ -310,7 +341,9 @@ def _changes(
     if len(coming):
         yield MapWrite("steer_cpus", coming, np.full(len(coming), _QUEUE, np.uint32))
     yield from mirrors_before(mirrors, had, links, anew=anew)
+    yield from write_limits(after.limits)
     yield _switch(after, kept)
+    yield from drop_limits(after.limits, before.limits)
     yield from mirrors_behind(mirrors, had, links, anew=anew)
     if gone := before.cpus - after.cpus:
         yield MapDelete("steer_cpus", np.array(sorted(gone), np.uint32))
@@ -326,7 +359,8 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     drop = settings.default_policy is Policy.DROP
     head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
     head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
-    head["asks_macs"] = state.asks_macs
+    head["asks"] = state.asks
+    head["keep_state"] = settings.keep_state
     head["mirrors"] = bool(state.mirrors)
     head["sample_every"] = settings.sample_every
     for place, serial in state.serials.items():

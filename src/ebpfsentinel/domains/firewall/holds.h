@@ -83,13 +83,20 @@ static __always_inline bool addresses_hold(const struct fw_rule *rule, const str
 		 ((pair(dst + 2) ^ rule->low[1]) & rule->low_mask[1]));
 }
 
+/* Not 0: the rule is for packets of other states. No branch, for the verifier's sake. */
+static __always_inline __u64 other_state(const struct fw_rule *rule, const struct packet *packet)
+{
+	return ~rule->states >> (packet->flow_state & 7) & 1;
+}
+
 static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
 				       const struct packet *packet)
 {
 	__u32 zero = 0;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 
-	if (!scratch || (traits_of(packet) ^ rule->traits) & rest->traits_mask)
+	if (!scratch ||
+	    ((traits_of(packet) ^ rule->traits) & rest->traits_mask) | other_state(rule, packet))
 		return false;
 	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rest->mac[0])
 		return false;
@@ -98,13 +105,64 @@ static __always_inline bool rare_holds(const struct fw_rule *rule, const struct 
 	return !(rule->asks & FW_ASKS_TIME) || now_s() < rest->expires_s;
 }
 
-static __always_inline bool holds(const struct fw_rule *rule, const struct fw_rest *rest,
-				  const struct packet *packet)
+/*
+ * It goes through memory, so that the verifier forgets how it came about, and follows the rules once
+ * and not once for each kind of packet.
+ */
+static __always_inline void put_in_places(struct fw_packet *to, const struct packet *packet,
+					  const struct fw_scratch *scratch)
 {
-	return addresses_hold(rule, rest, packet, packet->family == 6) &&
-	       !(rule->asks & FW_ASKS_PROTOCOL && rule->protocol != packet->protocol) &&
-	       !(rule->asks & FW_ASKS_PORTS && !ports_hold(rule, packet)) &&
-	       !(rule->asks & FW_ASKS_RARE && !rare_holds(rule, rest, packet));
+	const __u32 *src = packet->src_addr, *dst = packet->dst_addr;
+	bool wide = packet->family == 6;
+
+	to->low[0] = wide ? pair(src + 2) : src[0];
+	to->low[1] = wide ? pair(dst + 2) : dst[0];
+	to->high[0] = wide ? pair(src) : 0;
+	to->high[1] = wide ? pair(dst) : 0;
+	to->mac[0] = scratch->keys[FW_SRC_MAC];
+	to->mac[1] = scratch->keys[FW_DST_MAC];
+	to->traits = traits_of(packet);
+	to->now_s = now_s();
+	to->src_port = packet->src_port;
+	to->dst_port = packet->dst_port;
+	to->lacks = packet->flags & PACKET_PORTS ? 0 : FW_ASKS_PORTS;
+	to->state = packet->flow_state & 7;
+}
+
+/* All ones, if the rule asks for it. */
+static __always_inline __u64 if_asked(const struct fw_rule *rule, __u8 what)
+{
+	return -(__u64)((rule->asks & what) / what);
+}
+
+/* 1: the number is less than 0. */
+static __always_inline __u64 below(__s64 number)
+{
+	return (__u64)number >> 63;
+}
+
+/*
+ * 0: the rule holds. There is no branch in it, since a verifier would follow both ways of each, for
+ * every rule after every other.
+ */
+static __always_inline __u64 differ(const struct fw_rule *rule, const struct fw_rest *rest,
+				    const struct fw_packet *packet)
+{
+	__u64 odds = (packet->traits ^ rule->traits) & rest->traits_mask;
+	__u16 above_src = packet->src_port - rule->src_port;
+	__u16 above_dst = packet->dst_port - rule->dst_port;
+	int end;
+
+	for (end = 0; end < 2; end++)
+		odds |= ((packet->low[end] ^ rule->low[end]) & rule->low_mask[end]) |
+			((packet->high[end] ^ rest->high[end]) & rest->high_mask[end]);
+	odds |= packet->lacks & rule->asks;
+	odds |= below((__s64)rule->src_ports - above_src) |
+		below((__s64)rule->dst_ports - above_dst);
+	odds |= (packet->mac[0] ^ rest->mac[0]) & if_asked(rule, FW_ASKS_SRC_MAC);
+	odds |= (packet->mac[1] ^ rest->mac[1]) & if_asked(rule, FW_ASKS_DST_MAC);
+	odds |= below(rest->expires_s - packet->now_s - 1) & if_asked(rule, FW_ASKS_TIME);
+	return odds | (~rule->states >> packet->state & 1);
 }
 
 #endif

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ebpfsentinel.domains.firewall.compile import RankedRule
 from ebpfsentinel.domains.firewall.events import FwField, PacketAction
 from ebpfsentinel.domains.firewall.groups import Group, Groups, joined, without
+from ebpfsentinel.domains.firewall.limits import Limit, limit_of
 from ebpfsentinel.domains.firewall.mirrors import check_mirror
 from ebpfsentinel.domains.firewall.schedules import next_day_ns, spans_of
 from ebpfsentinel.domains.firewall.settings import (
@@ -51,7 +52,7 @@ _ACTIONS = {
 _BITS = {4: 32, 6: 128}
 _NS = 1_000_000_000
 _EVER = (1 << 63) - 1
-_MATTERS = ("interfaces", "namespaces", "files", "addresses", "utc_offset_s", "cpus")
+_MATTERS = ("interfaces", "namespaces", "files", "addresses", "utc_offset_s", "cpus", "provided")
 """What rules are understood by, of the surroundings."""
 
 
@@ -67,6 +68,7 @@ class CheckedRule:
     origin: str
     ranked: dict[int, RankedRule]
     expires_ns: int | None
+    limit: Limit | None = None
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -159,7 +161,8 @@ class Checker:
         expires_ns = expiry_of(rule, place)
         cpu, mirror = cpu_of(rule, place, self.around.cpus), check_mirror(rule, place)
         action, priority = _ACTIONS[rule.action], _priority(rule, origin)
-        asks = self._asks(rule, place, expires_ns)
+        limit = limit_of(rule, place)
+        asks = self._asks(rule, place, expires_ns, limit)
         src = self._addresses(
             f"{place}.src", rule.src_ip, rule.src_alias, negate=rule.negate_source
         )
@@ -180,10 +183,14 @@ class Checker:
                     found[FwField.FW_SRC_ADDR] = src[family]
                 if dst is not None:
                     found[FwField.FW_DST_ADDR] = dst[family]
-                ranked[family] = RankedRule(action, found, family == 6, cpu, mirror, priority)
-        return CheckedRule(rule, origin, ranked, expires_ns)
+                ranked[family] = RankedRule(
+                    action, found, family == 6, cpu, mirror, priority, limit is not None
+                )
+        return CheckedRule(rule, origin, ranked, expires_ns, limit)
 
-    def _asks(self, rule: FirewallRule, place: str, expires_ns: int | None) -> dict[int, Ranges]:
+    def _asks(
+        self, rule: FirewallRule, place: str, expires_ns: int | None, limit: Limit | None
+    ) -> dict[int, Ranges]:
         """The rule's conditions but those on addresses; an empty one never holds."""
         asks: dict[int, Ranges] = {}
         if rule.protocol is not Protocol.ANY:
@@ -195,11 +202,20 @@ class Checker:
             asks[FwField.FW_DST_PORT] = self._port(f"{place}.dst_port", dst, dst_alias)
         if has_rare_conditions(rule):
             asks.update(rare_conditions(rule, place))
+        if rule.state or limit is not None:
+            self._check_provided(f"{place}.state" if rule.state else place)
         if rule.scope != "global":
             asks[FwField.FW_INTERFACE] = self._interfaces(rule.scope, f"{place}.scope")
         if rule.schedule is not None or expires_ns is not None:
             asks[FwField.FW_TIME] = self._times(rule, place, expires_ns)
         return asks
+
+    def _check_provided(self, place: str) -> None:
+        """A rule on what nobody finds out would never match, and so might lock out."""
+        if "flows" not in self.around.provided:
+            raise SettingsError(
+                place, "it takes flows, and none are tracked", "Switch connection tracking on."
+            )
 
     def _port(self, place: str, value: Port | None, alias: str | None) -> Ranges:
         if alias is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.domains.firewall.groups import Ranges
 
-PROTOCOL, PORTS, TRAITS, SRC_MAC, DST_MAC, TIME, MORE = 1, 2, 4, 8, 16, 32, 64
+PROTOCOL, PORTS, TRAITS, SRC_MAC, DST_MAC, TIME, MORE, STATE = 1, 2, 4, 8, 16, 32, 64, 128
 """``FW_ASKS_...`` of ``firewall.h``."""
 
 RECORD = np.dtype([("rule", FW_RULE), ("rest", FW_REST)])
@@ -139,6 +139,7 @@ def _records(
     records["rule"]["cpu"] = [rule.cpu for rule in rules]
     records["rule"]["order"] = [rule.order for rule in rules]
     records["rule"]["src_ports"] = records["rule"]["dst_ports"] = 0xFFFF
+    records["rule"]["states"] = _states(len(rules), owner, name, low, high)
     first = np.flatnonzero(np.diff(owner * len(FwField) + name, prepend=-1))
     single = np.diff(first, append=len(owner)) == 1
     for field in np.unique(name).tolist():
@@ -154,6 +155,18 @@ def _records(
         more = asked.owner[~_PUT[field](records, field, asked)]
         records["rule"]["asks"][more] |= MORE
     return records
+
+
+def _states(
+    count: int, owner: NDArray[Any], name: NDArray[Any], low: NDArray[Any], high: NDArray[Any]
+) -> NDArray[np.uint8]:
+    """A bit for each state that a rule takes; all, where it asks for none."""
+    asked = name == FwField.FW_STATE
+    bits = np.zeros(count, np.uint8)
+    spans = (_ONE << high[asked, 1] + _ONE) - (_ONE << low[asked, 1])
+    np.bitwise_or.at(bits, owner[asked], spans.astype(np.uint8))
+    bits[bits == 0] = 0xFF
+    return bits
 
 
 def _ternary(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], ...]:
@@ -198,6 +211,11 @@ def _put_time(records: NDArray[Any], _field: int, asked: _Conditions) -> NDArray
     return asked.single & from_ever
 
 
+def _put_state(records: NDArray[Any], _field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    records["rule"]["asks"][asked.owner] |= STATE
+    return np.ones_like(asked.single)
+
+
 def _put_address(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
     owner = asked.owner[asked.said]
     for word, part, name in ((0, "rest", "high"), (1, "rule", "low")):
@@ -232,5 +250,6 @@ _PUT: dict[int, Callable[[NDArray[Any], int, _Conditions], NDArray[np.bool_]]] =
     **dict.fromkeys(_TRAITS, _put_trait),
     FwField.FW_PROTOCOL: _put_protocol,
     FwField.FW_TIME: _put_time,
+    FwField.FW_STATE: _put_state,
 }
 """What puts the conditions on a field into records; it says where a record holds them whole."""

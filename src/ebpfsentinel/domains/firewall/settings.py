@@ -68,6 +68,18 @@ class Fragment(Spelling):
     ANY = "any"
 
 
+class State(Spelling):
+    """What a packet is to the flows there are, as connection tracking knows them.
+
+    ``established``: of a flow that was answered; ``related``: an ICMP error about one.
+    """
+
+    NEW = "new"
+    ESTABLISHED = "established"
+    RELATED = "related"
+    INVALID = "invalid"
+
+
 class Scope(Section):
     """A scope written as a mapping: one of both."""
 
@@ -130,6 +142,18 @@ class FirewallRule(Section):
         Fragment | None,
         msgspec.Meta(description="none, first, later or any; nothing: fragmented or not."),
     ] = None
+    state: Annotated[
+        list[State],
+        msgspec.Meta(description="Any of new, established, related and invalid; nothing: all."),
+    ] = msgspec.field(default_factory=list)
+    max_src_states: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None,
+        msgspec.Meta(description="Of allow and log: flows that one source may have at a time."),
+    ] = None
+    max_src_rate: Annotated[
+        str | None,
+        msgspec.Meta(description="Flows that one source may begin, as 15/5s: 15 in 5 seconds."),
+    ] = None
     vlan_id: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=4094)] | None,
         msgspec.Meta(description="Outermost VLAN (802.1Q, 802.1ad); 0 is untagged."),
@@ -190,6 +214,8 @@ RULE_COLUMNS = (
 class FirewallRuleView(msgspec.Struct, kw_only=True):
     """A rule as it is in force: ports as text, its origin, and how often it decided.
 
+    ``over`` are the packets, of all, that it denied as more than it lets one source begin.
+
     ``last_hit_ns`` is wall time, nanoseconds since the Unix epoch, at most a second late; None
     where none was seen since the rule is counted.
     """
@@ -216,6 +242,9 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     flags: str | None
     dscp_match: int | None
     fragment: str | None
+    state: list[str]
+    max_src_states: int | None
+    max_src_rate: str | None
     inner_vlan_id: int | None
     src_mac: str | None
     dst_mac: str | None
@@ -227,6 +256,7 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     origin: str
     packets: int
     bytes: int
+    over: int
     last_hit_ns: int | None
 
 
@@ -303,6 +333,17 @@ class FirewallSettings(Section):
     default_policy: Annotated[
         Policy, msgspec.Meta(description="For packets that no rule matches: pass or drop.")
     ] = Policy.PASS
+    keep_state: Annotated[
+        bool,
+        msgspec.Meta(
+            description="default_policy is for what begins: packets of flows that are there, and "
+            "errors about them, pass. It takes connection tracking."
+        ),
+    ] = True
+    end_flows: Annotated[
+        bool,
+        msgspec.Meta(description="A new rule that denies also ends the flows that it covers."),
+    ] = True
     rules: Annotated[
         list[FirewallRule], msgspec.Meta(description="Ranked rules; the first match decides.")
     ] = msgspec.field(default_factory=list)

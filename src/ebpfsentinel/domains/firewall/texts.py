@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.domains.firewall.compile import TCP_FLAGS
-from ebpfsentinel.domains.firewall.events import FwField, FwFragment
+from ebpfsentinel.domains.firewall.events import FlowState, FwField, FwFragment
 from ebpfsentinel.domains.firewall.groups import joined
-from ebpfsentinel.domains.firewall.settings import FirewallRule, Fragment, Protocol, RuleAction
+from ebpfsentinel.domains.firewall.settings import (
+    FirewallRule,
+    Fragment,
+    Protocol,
+    RuleAction,
+    State,
+)
 from ebpfsentinel.model.settings import SettingsError, parse_moment, parse_ports
 
 if TYPE_CHECKING:
@@ -37,13 +43,21 @@ _rarer = attrgetter(
     "inner_vlan_id",
     "src_mac",
     "dst_mac",
+    "state",
 )
-_NONE = (None,) * 8
+_COMMON: tuple[Any, ...] = (*(None,) * 8, [])
+_NO_PORTS = (None,) * 4
+_STATES = {
+    State.NEW: FlowState.FLOW_NEW,
+    State.ESTABLISHED: FlowState.FLOW_ESTABLISHED,
+    State.RELATED: FlowState.FLOW_RELATED,
+    State.INVALID: FlowState.FLOW_INVALID,
+}
 
 
 def has_rare_conditions(rule: FirewallRule) -> bool:
     """Has it conditions that few rules have?"""
-    return bool(_rarer(rule) != _NONE)
+    return bool(_rarer(rule) != _COMMON)
 
 
 def rare_conditions(rule: FirewallRule, place: str) -> Iterator[tuple[int, Ranges]]:
@@ -56,6 +70,9 @@ def rare_conditions(rule: FirewallRule, place: str) -> Iterator[tuple[int, Range
         yield FwField.FW_DETAIL, ((kind | codes[0], kind | codes[1]),)
     if rule.dscp_match is not None or rule.fragment is not None:
         yield FwField.FW_SERVICE, _service(rule)
+    if rule.state:
+        found = (_STATES[each] for each in rule.state)
+        yield FwField.FW_STATE, joined((state, state) for state in found)
     for field, value in (
         (FwField.FW_VLAN, rule.vlan_id),
         (FwField.FW_INNER_VLAN, rule.inner_vlan_id),
@@ -68,7 +85,7 @@ def rare_conditions(rule: FirewallRule, place: str) -> Iterator[tuple[int, Range
 
 def check_protocol(rule: FirewallRule, place: str) -> None:
     """Ports, flags and types only where packets have them."""
-    if rule.protocol in _ICMP and ports_of(rule) != _NONE[:4]:
+    if rule.protocol in _ICMP and ports_of(rule) != _NO_PORTS:
         raise SettingsError(place, f"{rule.protocol} has no ports", "Leave the ports out.")
     if rule.flags is not None and rule.protocol is not Protocol.TCP:
         raise SettingsError(f"{place}.flags", "only TCP has flags", "Write protocol: tcp.")

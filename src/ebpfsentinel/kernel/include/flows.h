@@ -300,6 +300,7 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 		return FLOW_INVALID;
 	flow_put_key(&search, packet, ports);
 	entry = flow_find(table, &search, packet_now(packet));
+	packet->flow_there = entry != 0;
 	head = flow_head_of(table);
 	if (entry && entry->status >> (FLOW_SEEN + (search.from ^ 1)) & 1)
 		return FLOW_ESTABLISHED;

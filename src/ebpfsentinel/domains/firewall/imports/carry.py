@@ -246,12 +246,14 @@ def _notes(used: Sequence[ForeignChain], hook: str, carried: Carried) -> None:
     if not used:
         carried.notes.append(f"There is no base chain at hook {hook}: nothing was imported.")
         return
-    carried.notes.append(
-        "These rules judge every packet that comes in, those for other hosts too, and keep no "
-        "state of connections."
-    )
+    carried.notes.append("These rules judge every packet that comes in, those for other hosts too.")
+    if any("state" in rule for rule in carried.rules):
+        carried.notes.append(
+            "Some ask for the state of connections: switch connection tracking on."
+        )
     if carried.default_policy == "drop":
         carried.notes.append(
-            "Under the default policy drop, answers to connections that this host opens need "
-            "rules of their own. ARP and neighbour discovery pass."
+            "Under the default policy drop, answers to connections that this host opens pass "
+            "while connections are tracked; without that, they need rules of their own. ARP and "
+            "neighbour discovery pass."
         )

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ebpfsentinel.domains.firewall.settings import State
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -113,6 +114,12 @@ FLAGS = {
     "cwr": "C",
 }
 """TCP flags by the names that other firewalls print, to our letters."""
+
+
+def states_of(words: Iterable[str]) -> Wants | None:
+    """States of connections, in any case; None: one of them has no counterpart."""
+    found = sorted({word.lower() for word in words})
+    return Wants(exact=(("state", found),)) if set(found) <= set(State) else None
 
 
 def flags_of(wanted: Iterable[str], mask: Iterable[str]) -> Wants:

@@ -17,6 +17,7 @@ from ebpfsentinel.domains.firewall.imports.foreign import (
     networks_between,
     networks_without,
     ranges_without,
+    states_of,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "ipv6-icmp": 58, "sc
 _HOOKS = {"INPUT": "input", "FORWARD": "forward", "OUTPUT": "output"}
 _VERDICTS = {"ACCEPT": "accept", "DROP": "drop", "REJECT": "reject", "RETURN": "return"}
 _CHAIN = re.compile(r":(\S+) (\S+)")
+_STATES = ("--ctstate", "--state")
 _PLAIN = re.compile("tcp|udp|icmp6?|multiport|iprange|comment|conntrack|state|mac|dscp")
 _ONE_WORD = {"--syn", "-f", "--fragment"}
 _ALL = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"]
@@ -140,8 +142,8 @@ def _option(rule: ForeignRule, word: str, value: str, family: int, *, negated: b
         rule.want(Wants(interface=value))
     elif word in _EXACT and not negated:
         rule.want(_EXACT[word](value))
-    elif word in ("--ctstate", "--state"):
-        rule.missing.append("there is no state of connections here")
+    elif word in _STATES and not negated and (wants := states_of(value.split(","))):
+        rule.want(wants)
     elif word not in _SILENT:
         rule.missing.append(f"{word} has no counterpart{' (negated)' if negated else ''}")
 

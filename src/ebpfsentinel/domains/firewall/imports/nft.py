@@ -17,6 +17,7 @@ from ebpfsentinel.domains.firewall.imports.foreign import (
     networks_between,
     networks_without,
     ranges_without,
+    states_of,
 )
 from ebpfsentinel.domains.firewall.imports.nft_text import objects_of
 
@@ -210,9 +211,9 @@ def _is_plain_element(each: Any) -> bool:
 
 
 def _condition(match: dict[str, Any], named: Any) -> Wants:
-    if "ct" in match["left"]:
-        raise _NotUnderstoodError("there is no state of connections here")
     left = match["left"]
+    if "ct" in left:
+        return _connection(left["ct"]["key"], match["op"], _elements_of(match["right"], named))
     if (exact := _exact(match, left)) is not None:
         return exact
     if match["op"] not in ("==", "!="):
@@ -230,6 +231,14 @@ def _condition(match: dict[str, Any], named: Any) -> Wants:
         made = networks_without(found, version) if negated else found
         return Wants(families=frozenset({version}), **{_SIDES[field]: made})  # type: ignore[arg-type]
     return _header(header, field, values, negated=negated)
+
+
+def _connection(key: str, operator: str, values: list[Any]) -> Wants:
+    words = values[0] if len(values) == 1 and isinstance(values[0], list) else values
+    wants = states_of(words) if key == "state" and operator in ("in", "==") else None
+    if wants is None:
+        raise _NotUnderstoodError(f"ct {key} {json.dumps(values)[:80]} has no counterpart")
+    return wants
 
 
 def _exact(match: dict[str, Any], left: dict[str, Any]) -> Wants | None:

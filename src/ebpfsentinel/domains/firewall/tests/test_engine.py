@@ -356,7 +356,7 @@ def test_hits_are_shown_with_the_rule():
     number = change(engine, RULE).memo["numbers"]["a"]
     counts = np.zeros(32768, FW_COUNT)
     engine.feed("fw_count", counts, 4)
-    counts[number] = (3, 180)
+    counts[number] = (3, 180, 0)
     engine.feed("fw_count", counts, 5)
     engine.feed("fw_count", counts, 6)
     item = own(engine)["a"]
@@ -367,7 +367,7 @@ def test_hits_of_an_earlier_agent_have_no_time():
     engine = engine_of(RULE)
     number = change(engine, RULE).memo["numbers"]["a"]
     counts = np.zeros(32768, FW_COUNT)
-    counts[number] = (3, 180)
+    counts[number] = (3, 180, 0)
     engine.feed("fw_count", counts, 5)
     assert (own(engine)["a"].packets, own(engine)["a"].last_hit_ns) == (3, None)
 

@@ -61,6 +61,7 @@ table inet filter {
 	chain input {
 		type filter hook input priority filter; policy drop;
 		ct state established,related accept
+		ct mark 7 accept
 		iif "lo" accept
 		ip saddr @mgmt tcp dport 22 accept
 		ip saddr != 10.0.0.0/8 tcp dport 8080-8090 drop
@@ -94,6 +95,7 @@ IPTABLES = [
     "-P INPUT DROP",
     "-A INPUT -i lo -j ACCEPT",
     "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "-A INPUT -m conntrack --ctstate DNAT -j ACCEPT",
     "-A INPUT -p tcp -m tcp --dport 22 -j SSH",
     "-A INPUT -p tcp -m multiport --dports 80,8000:8010 -m comment --comment web -j ACCEPT",
     "-A INPUT ! -s 128.0.0.0/1 -p udp --sport 53 -j ACCEPT",
@@ -154,7 +156,7 @@ def slim(body):
 def valid(body):
     """Every rule can be loaded."""
     rules = [(msgspec.convert(rule, FirewallRule), "r", "config") for rule in body["rules"]]
-    around = Surroundings(interfaces={"lo": 1, "eth0": 2})
+    around = Surroundings(interfaces={"lo": 1, "eth0": 2}, provided=frozenset({"flows"}))
     return Checker(FirewallSettings(), around).check_all(rules)
 
 
@@ -163,6 +165,7 @@ def left_out(body):
 
 
 WANTED = [
+    {"action": "allow", "state": ["established", "related"]},
     {"action": "allow", "scope": "lo"},
     {"action": "allow", "src_ip": "10.0.0.0/8", "protocol": "tcp", "dst_port": 22},
     {"action": "allow", "src_ip": "192.0.2.2/31", "protocol": "tcp", "dst_port": 22},
@@ -211,11 +214,11 @@ def test_nftables_text_and_json_are_carried_over_alike(namespace):
 def test_what_nftables_has_and_we_have_not_is_listed_with_what_it_changes():
     body = carry(read_nft(NFT), "input").body()
     rows = left_out(body)
-    state = rows["ct state established, related accept"]
-    assert state["reason"] == "there is no state of connections here"
-    assert "default-policy" in state["changes"]
-    assert any(name.startswith("input-") for name in state["changes"])
-    assert "limit" in rows["limit rate 5/second accept"]["reason"]
+    limit = rows["limit rate 5/second accept"]
+    assert "limit" in limit["reason"]
+    assert "default-policy" in limit["changes"]
+    assert any(name.startswith("input-") for name in limit["changes"])
+    assert "ct mark" in rows["ct mark 7 accept"]["reason"]
     assert (
         rows["limit rate 5/second accept"]["line"]
         == NFT.splitlines().index("\t\tlimit rate 5/second accept") + 1
@@ -235,8 +238,9 @@ def test_iptables_is_carried_over_or_listed(namespace):
     body = carry(read_iptables(saved + namespace("ip6tables-nft-save")), "input").body()
     assert valid(body)
     v4 = "0.0.0.0/0"
-    assert slim(body)[:9] == [
+    assert slim(body)[:10] == [
         {"action": "allow", "src_ip": v4, "scope": "lo"},
+        {"action": "allow", "src_ip": v4, "state": ["established", "related"]},
         {"action": "allow", "src_ip": "10.0.0.0/8", "protocol": "tcp", "dst_port": 22},
         {"action": "deny", "src_ip": v4, "protocol": "tcp", "dst_port": 22},
         {"action": "allow", "src_ip": v4, "protocol": "tcp", "dst_port": 80},
@@ -244,16 +248,15 @@ def test_iptables_is_carried_over_or_listed(namespace):
         {"action": "allow", "src_ip": "0.0.0.0/1", "protocol": "udp", "src_port": 53},
         {"action": "deny", "src_ip": "10.0.0.2/31"},
         {"action": "deny", "src_ip": "10.0.0.4/31"},
-        {"action": slim(body)[8]["action"], "src_ip": v4},
+        {"action": slim(body)[9]["action"], "src_ip": v4},
     ]
-    assert slim(body)[9:] == [
+    assert slim(body)[10:] == [
         {"action": "deny", "src_ip": v4},  # the policy of IPv4 alone
         {"action": "deny", "src_ip": "fd00::/8", "protocol": "tcp", "dst_port": 9},
     ]
     assert body["default_policy"] == "pass"
     reasons = " | ".join(row["reason"] for row in body["left_out"])
     for told in (
-        "no state of connections",
         "match 'length'",
         "match 'limit'",
         "-i has no counterpart",
@@ -428,7 +431,7 @@ def test_the_command_prints_a_section_that_loads(tmp_path):
     assert len(section["rules"]) == len(WANTED) + 1
     assert "left out" in found.stderr
     table = cli(tmp_path, NFT, "--from", "nftables").output
-    assert "Without line 22 its packets are judged by" in table
+    assert "Without line 23 its packets are judged by" in table
     assert max(map(len, table.splitlines())) <= 80
     assert json.loads(cli(tmp_path, NFT, "--from", "nftables", "-o", "json").output)["rules"]
     refused = cli(tmp_path, "nonsense", "--from", "nftables")
