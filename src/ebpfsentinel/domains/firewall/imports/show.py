@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _FEW = 3
 _WIDTH = 80
+_SHOWN = ("src_ip", "src_port", "dst_ip", "dst_port", "scope")
+_COLUMNS = ("id", "priority", "action", "protocol", *_SHOWN)
 
 
 def yaml_of(body: Mapping[str, Any]) -> str:
@@ -38,11 +40,19 @@ def text_of(body: Mapping[str, Any], desk: Desk) -> str:
     """The rules as a table, and the report."""
     rows = [
         [rule["id"], rule["action"], rule.get("protocol", "any")]
-        + [rule.get(key) for key in ("src_ip", "src_port", "dst_ip", "dst_port", "scope")]
+        + [rule.get(key) for key in _SHOWN]
+        + [_rarer(rule)]
         for rule in body["rules"]
     ]
-    headings = ["ID", "ACTION", "PROTO", "SRC IP", "PORT", "DST IP", "PORT", "SCOPE"]
+    headings = ["ID", "ACTION", "PROTO", "SRC IP", "PORT", "DST IP", "PORT", "SCOPE", "MORE"]
     return f"{desk.table(headings, rows)}\n\n{report(body, desk)}"
+
+
+def _rarer(rule: Mapping[str, Any]) -> str | None:
+    """Conditions that have no column: states by their names, others as ``vlan_id 7``."""
+    rest = {key: value for key, value in rule.items() if key not in _COLUMNS}
+    states = ",".join(rest.pop("state", ()))
+    return "; ".join([states] * bool(states) + [f"{key} {rest[key]}" for key in rest]) or None
 
 
 def report(body: Mapping[str, Any], desk: Desk) -> str:
