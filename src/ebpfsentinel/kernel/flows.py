@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAP = "flow_tables"
 MOVE, END = "flow_move", "flow_end"
 _USED, _BUSY = 1, 2
+_ENDED = 1 << 15
 _HEADER_BYTES = 14
 _KEYS_A_RUN = 32
 _GOLDEN = 0x9E3779B1
@@ -94,6 +95,7 @@ class Flows:
         before = tags.copy()
         there = (before & (_USED | _BUSY)) == _USED
         there &= (lapse >> CLASS_BITS) > now
+        there &= (sets["entries"]["status"] & _ENDED) == 0
         at, way = np.nonzero(there)
         rows = np.empty(len(at), self.layout.flow)
         rows["lapse_ns"] = (lapse[at, way].astype(np.uint64) >> CLASS_BITS) << TICK_SHIFT
@@ -149,16 +151,17 @@ class Flows:
         for each in action.filters:
             meant |= each.mask(rows)
         keys = np.ascontiguousarray(rows["key"][meant])
-        self.end_keys(keys)
+        self.end_keys(keys, barred=action.barred)
         return len(keys)
 
-    def end_keys(self, keys: NDArray[Any]) -> None:
-        """End the flows with these keys."""
+    def end_keys(self, keys: NDArray[Any], *, barred: bool = False) -> None:
+        """End the flows with these keys; see :class:`~ebpfsentinel.model.action.EndFlows`."""
+        header = bytes([barred]) + bytes(_HEADER_BYTES - 1)
         for at in range(0, len(keys), _KEYS_A_RUN):
             part = np.zeros(_KEYS_A_RUN, keys.dtype)
             some = keys[at : at + _KEYS_A_RUN]
             part[: len(some)] = some
-            self._run(Run(END, frame=bytes(_HEADER_BYTES) + part.tobytes()))
+            self._run(Run(END, frame=header + part.tobytes()))
 
     def put_rows(self, rows: NDArray[Any]) -> int:
         """Put flows in while no program does; how many found a place."""

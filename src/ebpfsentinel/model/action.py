@@ -130,10 +130,13 @@ class FlowTable:
 class EndFlows:
     """End the flows that any of the filters means: they are not there any more.
 
-    A packet that comes after that begins a flow anew, or is invalid.
+    A packet that comes after that begins a flow anew, or is invalid. Where they are ``barred``,
+    only a SYN does, or a packet of who opened the flow that came in and was let in; while others
+    come, it stays so.
     """
 
     filters: tuple[FlowFilter | PacketFilter, ...]
+    barred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

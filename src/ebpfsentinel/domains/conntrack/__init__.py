@@ -18,6 +18,7 @@ DOMAIN = Domain(
         Program("flow_end", called_from=("ct_calls", 2)),
     ),
     polled=("flow_count",),
+    provides=("flows",),
     routes="ebpfsentinel.domains.conntrack.api:routes",
     commands="ebpfsentinel.domains.conntrack.cli:commands",
 )

@@ -93,8 +93,9 @@ int flow_move(struct __sk_buff *ctx __attribute__((unused)))
 	return 0;
 }
 
-static __noinline int ct_end_one(void *table, struct flow_search *search)
+static __noinline int ct_end_one(void *table, struct flow_search *search, bool barred)
 {
+	__u64 now_ns = bpf_ktime_get_boot_ns();
 	const struct flow_head *head = flow_head_of(table);
 	struct flow_set *set;
 	__u32 choice, way;
@@ -108,27 +109,29 @@ static __noinline int ct_end_one(void *table, struct flow_search *search)
 			return 0;
 		way = flow_find_in(set, search);
 		if (way < FLOW_WAYS)
-			return ct_release(set, way, bpf_ktime_get_boot_ns(), CT_ENDED);
+			return barred ? ct_bar(head, set, way, now_ns)
+				      : ct_release(set, way, now_ns, CT_ENDED);
 	}
 	return 0;
 }
 
-/* End the flows whose keys stand behind the link header. */
+/* End the flows whose keys stand behind the link header, whose first byte says whether to bar them. */
 SEC("tc")
 int flow_end(struct __sk_buff *ctx)
 {
 	void *table = flow_table_in_force();
 	struct flow_search search = {};
+	__u8 barred = 0;
 	__u32 at;
 
-	if (!table)
+	if (!table || bpf_skb_load_bytes(ctx, 0, &barred, sizeof(barred)))
 		return 0;
 	for (at = 0; at < CT_END_KEYS; at++) {
 		if (bpf_skb_load_bytes(ctx, ETHERNET_BYTES + at * sizeof(search.key), &search.key,
 				       sizeof(search.key)) ||
 		    !search.key.family)
 			break;
-		ct_end_one(table, &search);
+		ct_end_one(table, &search, barred);
 	}
 	return 0;
 }

@@ -172,6 +172,8 @@ __noinline int ct_finish(const struct flow_entry *entry, __u64 now_ns, __u32 why
 
 	if (!entry || !count || why > CT_EVICTED_ASSURED)
 		return 0;
+	if (entry->status & FLOW_ENDED)
+		return 0; /* that was counted when it ended */
 	if (entry->status & FLOW_COUNTED)
 		ct_uncount_source(entry, entry->status & FLOW_HALF_OPEN, 1);
 	if (why == CT_EXPIRED)
@@ -199,6 +201,20 @@ __noinline int ct_release(struct flow_set *set, __u32 way, __u64 now_ns, __u32 w
 		return 0;
 	ct_finish(&set->entries[way], now_ns, why);
 	__sync_val_compare_and_swap(place, tag | FLOW_BUSY, 0);
+	return 1;
+}
+
+/* End the flow of a way, and bar it: the entry stays while packets come, so that they do not begin it anew. */
+static __noinline int ct_bar(const struct flow_head *head, struct flow_set *set, __u32 way,
+			     __u64 now_ns)
+{
+	struct flow_entry *entry = &set->entries[way & (FLOW_WAYS - 1)];
+
+	if (entry->status & FLOW_ENDED)
+		return 0;
+	ct_finish(entry, now_ns, CT_ENDED);
+	entry->status = (entry->status & (1u << FLOW_OPENED_BY)) | FLOW_ENDED | FLOW_CLOSE;
+	set->lapse[way & (FLOW_WAYS - 1)] = ct_lapse(head, FLOW_CLOSE, now_ns);
 	return 1;
 }
 

@@ -239,13 +239,43 @@ static __always_inline __u32 ct_next(struct track *track, struct flow_entry *ent
 	return next;
 }
 
+/* A packet of a flow that was ended and barred: does it bring it back? */
+static __always_inline bool ct_brings_back(const struct track *track,
+					   const struct flow_entry *entry)
+{
+	const struct packet *packet = track->packet;
+
+	if (packet->flags & PACKET_TCP && (packet->tcp_flags & FLOW_TCP_KINDS) == FLOW_TCP_SYN)
+		return true;
+	return !track->leaves && (entry->status >> FLOW_OPENED_BY & 1) == track->search.from;
+}
+
+static __noinline int ct_follow_barred(struct track *track, struct flow_set *set, __u32 way)
+{
+	if (!set)
+		return 0;
+	way &= FLOW_WAYS - 1;
+	if (ct_brings_back(track, &set->entries[way])) {
+		ct_release(set, way, track->now_ns, CT_REPLACED);
+		return ct_begin(track);
+	}
+	ct_is(track, FLOW_INVALID);
+	set->lapse[way] = ct_lapse(ct_head(track), FLOW_CLOSE, track->now_ns);
+	return 0;
+}
+
 /* A packet of a flow that is there. */
 static __always_inline void ct_follow(struct track *track, struct flow_set *set, __u32 way)
 {
 	struct flow_entry *entry = &set->entries[way & (FLOW_WAYS - 1)];
 	__u32 from = track->search.from & 1, status = OPAQUE(entry->status);
-	__u32 next = ct_next(track, entry, status), lapse;
+	__u32 next, lapse;
 
+	if (__builtin_expect(status & FLOW_ENDED, 0)) {
+		ct_follow_barred(track, set, way);
+		return;
+	}
+	next = ct_next(track, entry, status);
 	if (__builtin_expect(next & CT_INVALID, 0)) {
 		ct_is(track, FLOW_INVALID);
 		return;

@@ -70,4 +70,4 @@ def end_flows(rules: Sequence[CheckedRule]) -> Iterator[EndFlows]:
     """End what these rules cover."""
     filters = tuple(each for found in rules for each in filters_of(found))
     if filters:
-        yield EndFlows(filters)
+        yield EndFlows(filters, barred=True)

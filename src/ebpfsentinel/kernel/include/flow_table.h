@@ -116,6 +116,7 @@ struct flow_window {
 #define FLOW_COUNTED (1u << 12)   /* in flow_sources */
 #define FLOW_HALF_OPEN (1u << 13) /* there too */
 #define FLOW_MIDSTREAM (1u << 14)
+#define FLOW_ENDED (1u << 15) /* and barred: there is no flow, but not any packet begins it anew */
 
 struct flow_entry {
 	struct flow_key key;

@@ -300,6 +300,8 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 		return FLOW_INVALID;
 	flow_put_key(&search, packet, ports);
 	entry = flow_find(table, &search, packet_now(packet));
+	if (entry && entry->status & FLOW_ENDED)
+		entry = 0;
 	packet->flow_there = entry != 0;
 	head = flow_head_of(table);
 	if (entry && entry->status >> (FLOW_SEEN + (search.from ^ 1)) & 1)
