@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ANY_SIZE = 1 << 12
 _NOTHING = np.dtype("V4")
+_SUBPROGRAMS = ".text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def read_object(path: Path) -> DeclaredObject:
     elf = Elf.read(path)
     btf = Btf(elf.section(".BTF"))
     records = {name: btf.dtype(number) for name, number in btf.records().items()}
-    return DeclaredObject(elf.functions(), declared_maps(btf), records, btf)
+    sections = elf.functions()
+    programs = {name: found for name, found in sections.items() if found != _SUBPROGRAMS}
+    return DeclaredObject(programs, declared_maps(btf), records, btf)
 
 
 @guarded
