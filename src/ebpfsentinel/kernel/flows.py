@@ -36,7 +36,7 @@ _USED, _BUSY = 1, 2
 _ENDED = 1 << 15
 _HEADER_BYTES = 14
 _KEYS_A_RUN = 32
-_GOLDEN = 0x9E3779B1
+_MIX, _GOLDEN = 0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15
 _WORDS = ((0, 0), (1, 0)), ((0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3))
 
 
@@ -173,12 +173,11 @@ class Flows:
 
 def place(keys: NDArray[Any], head: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Tags ``(n,)`` and sets ``(n, 2)`` of keys, as ``flow_place()`` of ``flow_table.h``."""
-    secret = np.asarray(head["hash_keys"], np.uint64).reshape(2, -1)
-    first, second = (_hash(keys, secret[each]) for each in (0, 1))
-    sets = np.uint64(int(np.ravel(head["sets"])[0]))
-    other = (first * np.uint64(_GOLDEN)) & np.uint64(0xFFFFFFFF)
-    index = np.stack([first * sets, other * sets], axis=1) >> np.uint64(32)
-    return ((second & ~np.uint64(_BUSY)) | np.uint64(_USED)).astype(np.uint32), index
+    mixed = _hash(keys, np.asarray(head["hash_keys"], np.uint64).reshape(-1))
+    sets, half = np.uint64(int(np.ravel(head["sets"])[0])), np.uint64(32)
+    index = np.stack([mixed >> half, (mixed * np.uint64(_GOLDEN)) >> half], axis=1) * sets >> half
+    tags = mixed.astype(np.uint32)
+    return (tags & np.uint32(~_BUSY & 0xFFFFFFFF)) | np.uint32(_USED), index
 
 
 def _hash(keys: NDArray[Any], secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -194,7 +193,9 @@ def _hash(keys: NDArray[Any], secret: NDArray[np.uint64]) -> NDArray[np.uint64]:
         total += key * column
     for (end, at), key in zip(_WORDS[1], secret[5:], strict=True):
         total += key * addr[:, end, at]
-    return np.asarray(total >> np.uint64(32), np.uint64)
+    for _ in range(2):
+        total = (total ^ total >> np.uint64(32)) * np.uint64(_MIX)
+    return np.asarray(total ^ total >> np.uint64(32), np.uint64)
 
 
 def put_rows(table: NDArray[Any], rows: NDArray[Any], head: NDArray[Any]) -> int:

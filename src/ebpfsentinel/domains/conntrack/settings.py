@@ -43,7 +43,7 @@ class ConntrackSettings(Section):
     enabled: Annotated[bool, Meta(description="Track connections.")] = False
     max_entries: Annotated[
         int,
-        Meta(ge=8, le=MAX_FLOWS, description="Flows that there is room for, 200 bytes each."),
+        Meta(ge=8, le=MAX_FLOWS, description="Flows that there is room for, 230 bytes each."),
     ] = 262_144
     pickup: Annotated[
         bool,

@@ -17,6 +17,8 @@
 
 #define CT_TRIES 3
 #define CT_RANK 40 /* a rank is above a time of lapsing, and that above a way */
+#define CT_ROOM 56 /* and free ways are above a rank */
+#define CT_ENOUGH 4
 #define CT_RANK_FREE 0ull
 #define CT_RANK_LAPSED 1ull
 #define CT_RANK_CLASS 2ull /* plus enum flow_class */
@@ -219,12 +221,12 @@ static __noinline int ct_bar(const struct flow_head *head, struct flow_set *set,
 }
 
 /*
- * What it would cost to put a flow here: the rank of the way that gives way first, the tick in which
- * it lapses, and the way.
+ * What it would cost to put a flow here: how many ways are free or lapsed; the rank of the way that
+ * gives way first, the tick in which it lapses, and the way.
  */
 __noinline __u64 ct_choose(struct flow_set *set, __u32 tick)
 {
-	__u64 least = CT_RANK_NEVER << CT_RANK, found;
+	__u64 least = CT_RANK_NEVER << CT_RANK, found, room = 0;
 	__u32 way, tag, lapse;
 
 	if (!set)
@@ -232,17 +234,18 @@ __noinline __u64 ct_choose(struct flow_set *set, __u32 tick)
 	for (way = 0; way < FLOW_WAYS; way++) {
 		tag = OPAQUE(set->tags[way]);
 		lapse = OPAQUE(set->lapse[way]);
-		if (!tag)
-			return way;
 		if (tag & FLOW_BUSY)
 			continue;
-		found = lapse >> FLOW_CLASS_BITS <= tick ? CT_RANK_LAPSED
-							 : CT_RANK_CLASS + (lapse & 3);
+		found = CT_RANK_CLASS + (lapse & 3);
+		if (!tag || lapse >> FLOW_CLASS_BITS <= tick) {
+			found = tag ? CT_RANK_LAPSED : CT_RANK_FREE;
+			room++;
+		}
 		found = found << CT_RANK | (__u64)(lapse >> FLOW_CLASS_BITS) << 3 | way;
 		if (found < least)
 			least = found;
 	}
-	return least;
+	return least | room << CT_ROOM;
 }
 
 /* Take out what has lapsed in a set. */
@@ -289,6 +292,19 @@ struct ct_claim {
 	__u32 way;
 };
 
+/*
+ * The second set is for what the first has no room for: while the table is half full at most, a flow is
+ * found in the first set it is looked for in. Above that, the emptier one is taken.
+ */
+static __always_inline bool ct_second_is_better(__u64 costs, __u64 costs_other)
+{
+	__u64 room = costs >> CT_ROOM, room_other = costs_other >> CT_ROOM;
+
+	if (room | room_other)
+		return room_other > room;
+	return costs_other >> 3 < costs >> 3;
+}
+
 /* `most`: the highest class that gives way. */
 static __always_inline bool ct_claim(void *table, const struct flow_search *search, __u64 now_ns,
 				     __u32 most, struct ct_claim *claim, struct flow_count *count)
@@ -301,14 +317,14 @@ static __always_inline bool ct_claim(void *table, const struct flow_search *sear
 	if (!one || !other)
 		return false;
 	costs = ct_choose(one, tick);
-	if (costs >> CT_RANK > CT_RANK_LAPSED) {
+	if (costs >> CT_ROOM < CT_ENOUGH) {
 		costs_other = ct_choose(other, tick);
-		if (costs_other >> 3 < costs >> 3) {
+		if (ct_second_is_better(costs, costs_other)) {
 			one = other;
 			costs = costs_other;
 		}
 	}
-	rank = costs >> CT_RANK;
+	rank = costs >> CT_RANK & 0xff;
 	way = costs & (FLOW_WAYS - 1);
 	if (rank > CT_RANK_CLASS + most) {
 		count->full++;

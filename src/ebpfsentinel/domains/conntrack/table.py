@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """``FLOW_VERSION`` of ``flow_table.h``."""
+_FILLED = WAYS - 1
+"""Of the ways of a set, those that max_entries counts: so that as many flows find a place."""
 _TICK_NS = 1 << TICK_SHIFT
 _STAGES = {
     FlowStage.FLOW_SYN_SENT: "tcp_syn_sent",
@@ -49,7 +51,7 @@ def head_of(settings: ConntrackSettings, secret: bytes) -> NDArray[Any]:
     """``struct flow_head``, shape ``()``; ``secret`` is what hashes cannot be guessed without."""
     made = np.zeros((), FLOW_HEAD)
     made["version"] = VERSION
-    made["sets"] = -(-settings.max_entries // WAYS)
+    made["sets"] = -(-settings.max_entries // _FILLED)
     for stage, name in _STAGES.items():
         made["timeout"][stage] = ticks(getattr(settings.timeouts, name))
     made["pickup"], made["windows"] = settings.pickup, settings.window_checks

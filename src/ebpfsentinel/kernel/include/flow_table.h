@@ -17,8 +17,8 @@
  * what has lapsed. A flow that has lapsed is not there, whether an agent is alive or not.
  *
  * The hash is multilinear with secret random keys (Lemire and Kaser, Strongly universal string
- * hashing is fast, 2014), twice: one sum says in which sets, the other is the tag. What is compared is
- * the key itself.
+ * hashing is fast, 2014), and mixed: of its 64 bits come both sets and the tag. What is compared is the
+ * key itself.
  *
  * The table is behind a map of maps: while connections are not tracked there is none, and it costs no
  * memory; its size follows the settings. Its first element is no set, but struct flow_head. Slot 1 is
@@ -35,6 +35,8 @@
 #define FLOW_HASH_KEYS 11
 #define FLOW_SOURCES 131072
 #define FLOW_VERSION 1
+#define FLOW_MIX 0xd6e8feb86659fd93ull
+#define FLOW_GOLDEN 0x9e3779b97f4a7c15ull /* the golden ratio */
 
 /* Times of lapsing are in ticks of 2^28 ns, a quarter of a second; they last for nine years. */
 #define FLOW_TICK 28
@@ -146,7 +148,7 @@ struct flow_set {
 struct flow_head {
 	__u32 version;
 	__u32 sets;
-	__u64 hash_keys[2][FLOW_HASH_KEYS];
+	__u64 hash_keys[FLOW_HASH_KEYS];
 	__u32 timeout[FLOW_STAGES]; /* by enum flow_stage, in ticks */
 	__u8 pickup;                /* of TCP flows from their midst */
 	__u8 windows;               /* are sequence numbers checked? */
@@ -291,7 +293,15 @@ static __always_inline void flow_put_ends(struct flow_search *search, const __u3
 	}
 }
 
-static __always_inline __u32 flow_hash(const __u64 *keys, const struct flow_key *key)
+/* A sum as good as random, whatever keys have in common: sums of keys in a row stand in a row. */
+static __always_inline __u64 flow_mix(__u64 sum)
+{
+	sum = (sum ^ sum >> 32) * FLOW_MIX;
+	sum = (sum ^ sum >> 32) * FLOW_MIX;
+	return sum ^ sum >> 32;
+}
+
+static __always_inline __u64 flow_hash(const __u64 *keys, const struct flow_key *key)
 {
 	__u32 ports = (__u32)key->port[0] << 16 | key->port[1];
 	__u32 what = (__u32)key->zone << 16 | key->family << 8 | key->protocol;
@@ -302,17 +312,17 @@ static __always_inline __u32 flow_hash(const __u64 *keys, const struct flow_key 
 		sum += keys[5] * key->addr[0][1] + keys[6] * key->addr[0][2] +
 		       keys[7] * key->addr[0][3] + keys[8] * key->addr[1][1] +
 		       keys[9] * key->addr[1][2] + keys[10] * key->addr[1][3];
-	return sum >> 32;
+	return flow_mix(sum);
 }
 
-/* Where the key may be; flow_place() in kernel/flows.py does the same. */
+/* Where the key may be; place() in kernel/flows.py does the same. */
 static __always_inline void flow_place(struct flow_search *search, const struct flow_head *head)
 {
-	__u32 hash = flow_hash(head->hash_keys[0], &search->key);
+	__u64 hash = flow_hash(head->hash_keys, &search->key);
 
-	search->tag = (flow_hash(head->hash_keys[1], &search->key) & ~FLOW_BUSY) | FLOW_USED;
-	search->index[0] = (__u64)hash * head->sets >> 32;
-	search->index[1] = (__u64)(hash * 0x9e3779b1u) * head->sets >> 32;
+	search->tag = ((__u32)hash & ~FLOW_BUSY) | FLOW_USED;
+	search->index[0] = (hash >> 32) * head->sets >> 32;
+	search->index[1] = (hash * FLOW_GOLDEN >> 32) * head->sets >> 32;
 }
 
 /*

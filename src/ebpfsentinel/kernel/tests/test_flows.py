@@ -29,7 +29,7 @@ def kernel(request, tmp_path):
 def head(sets, seed=1):
     made = np.zeros((), LAYOUT.head)
     made["version"], made["sets"] = 1, sets
-    secret = np.random.default_rng(seed).integers(1 << 63, size=(2, 11), dtype=np.uint64)
+    secret = np.random.default_rng(seed).integers(1 << 63, size=11, dtype=np.uint64)
     made["hash_keys"] = secret
     return made
 
