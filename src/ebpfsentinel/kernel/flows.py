@@ -95,14 +95,15 @@ class Flows:
         before = tags.copy()
         there = (before & (_USED | _BUSY)) == _USED
         there &= (lapse >> CLASS_BITS) > now
-        there &= (sets["entries"]["status"] & _ENDED) == 0
         at, way = np.nonzero(there)
         rows = np.empty(len(at), self.layout.flow)
         rows["lapse_ns"] = (lapse[at, way].astype(np.uint64) >> CLASS_BITS) << TICK_SHIFT
         entries = sets["entries"][at, way]
         for name in entries.dtype.names or ():
             rows[name] = entries[name]
-        still: NDArray[np.bool_] = tags[at, way] == before[at, way]
+        still: NDArray[np.bool_] = (tags[at, way] == before[at, way]) & (
+            rows["status"] & _ENDED == 0
+        )
         return np.asarray(rows[still])
 
     def head(self) -> NDArray[Any] | None:
