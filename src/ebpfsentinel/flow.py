@@ -16,6 +16,7 @@ import numpy as np
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError, Way
+from ebpfsentinel.naming import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Flow:
     ) -> None:
         self._kernel, self._engines, self._fold = kernel, engines, fold
         self._store, self._sinks = store, sinks
+        self.naming = Naming(kernel, engines)
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
         self.unjudged: Counter[str] = Counter()
@@ -122,6 +124,7 @@ class Flow:
     async def _tell(self, outcome: Outcome) -> None:
         alerts = self._fold.fold(outcome.alerts, time.time_ns())
         self._name_interfaces(alerts)
+        self._name_processes(alerts)
         if outcome.routed:
             self._add_routes(alerts)
         self._act(outcome)
@@ -140,6 +143,13 @@ class Flow:
         for alert in alerts:
             if (ifindex := alert.context.get("ifindex")) in names:
                 alert.context["interface"] = names[ifindex]
+
+    def _name_processes(self, alerts: Sequence[Alert]) -> None:
+        """An alert goes on without, where that fails."""
+        try:
+            self.naming.name(alerts)
+        except Exception:
+            logger.exception("processes of %d alerts could not be named", len(alerts))
 
     def _add_routes(self, alerts: Sequence[Alert]) -> None:
         """Once for each alert that goes on, so a flood asks no more often than it is told of."""

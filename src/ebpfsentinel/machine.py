@@ -61,6 +61,7 @@ class Machine:
             addresses=self.names.addresses(),
             now_ns=now_ns,
             utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
+            netns=Path("/proc/self/ns/net").stat().st_ino,
             secret=self._secret,
             own_addresses=self._addresses,
         )

@@ -87,6 +87,10 @@ class Parts:
         """What is in force."""
         return self.loaded.settings
 
+    def process(self, pid: int, start_ns: int) -> dict[str, Any]:
+        """All that is known of a process; see :meth:`ebpfsentinel.naming.Naming.process`."""
+        return self.flow.naming.process(pid, start_ns)
+
     def _load(self) -> Loaded:
         return load(self._config, os.environ, self._flags, list(self.domains.values()))
 

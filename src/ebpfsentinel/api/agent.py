@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -114,6 +114,9 @@ class Agent(Protocol):
         Raises:
             SettingsError: refused whole, nothing has changed.
         """
+
+    def process(self, pid: int, start_ns: int) -> Mapping[str, Any]:
+        """All that is known of a process, at least its ``pid`` and ``start_ns``."""
 
     def refresh(self, domain: str) -> None:
         """Poll the domain's maps, so that its counters are fresh."""

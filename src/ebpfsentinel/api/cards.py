@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from litestar import Request, Response, Router, delete, get, post
@@ -75,6 +75,10 @@ class CardAgent:
             detail=detail,
         )
         self._agent.store.audit.append([entry])
+
+    def process(self, pid: int, start_ns: int) -> Mapping[str, Any]:
+        """All that is known of a process."""
+        return self._agent.process(pid, start_ns)
 
 
 def _extras(agent: Agent, card: Domain, prefix: str) -> list[Any]:

@@ -5,6 +5,7 @@
  */
 #include "chain.h"
 #include "floor.h"
+#include "owner.h"
 #include "flows.h"
 #include "parse.h"
 #include "record.h"

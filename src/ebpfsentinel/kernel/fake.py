@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.action import Action, Engage, Kill, Run
     from ebpfsentinel.model.domain import Domain, Program
+    from ebpfsentinel.model.flows import Ends
     from ebpfsentinel.model.kernel import Frames, Kernel, Way
 
 _DISPATCH = "dispatch"
@@ -314,6 +315,14 @@ class FakeKernel:
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""
         return self._flows().read(first, count)
+
+    def find_flow(self, ends: Ends) -> NDArray[Any]:
+        """See the contract."""
+        return self._flows().find(ends)
+
+    def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
+        """See the contract."""
+        return self._maps[map_name].get(key)
 
     def put_flows(self, rows: NDArray[Any]) -> int:
         """Put flows into the table in force, as programs would; how many found a place."""

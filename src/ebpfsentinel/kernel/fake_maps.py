@@ -59,6 +59,11 @@ class FakeMap:
         found = np.frombuffer(keys, self.declared.key).copy()
         return found, values if self.per_cpu else values[:, 0]
 
+    def get(self, key: NDArray[Any]) -> NDArray[Any] | None:
+        """The value of one key, shape ``(1,)`` both; None: it is not there."""
+        found = self._entries.get(self._checked(key, self.declared.key, "keys").tobytes())
+        return None if found is None else np.array(found[1][:1], self.declared.value)
+
     def write(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
         """Write pairs, to all CPUs; those before a refused one stay.
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.kernel.btf import Btf
     from ebpfsentinel.model.action import EndFlows, FlowTable
+    from ebpfsentinel.model.flows import Ends
 
 MAP = "flow_tables"
 MOVE, END = "flow_move", "flow_end"
@@ -89,6 +90,21 @@ class Flows:
                 last = None if count is None else 1 + first + count
                 found.append(self._rows(table[1 + first : last], now))
         return np.concatenate(found) if found else np.empty(0, self.layout.flow)
+
+    def find(self, ends: Ends) -> NDArray[Any]:
+        """The flow between these ends, shape ``(1,)``; ``(0,)``: it is not there."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >> TICK_SHIFT
+        key = ends.key(self.layout.flow["key"])
+        for slot in (0, 1):
+            table = self._behind.table(slot, self.layout.set)
+            if table is None:
+                continue
+            for at in place(key, self._head_in(table))[1][0].tolist():
+                rows = self._rows(table[1 + at : 2 + at], now)
+                found = rows[rows["key"] == key]
+                if len(found):
+                    return np.asarray(found[:1])
+        return np.empty(0, self.layout.flow)
 
     def _rows(self, sets: NDArray[Any], now: int) -> NDArray[Any]:
         tags, lapse = sets["tags"], sets["lapse"]

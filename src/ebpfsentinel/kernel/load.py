@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action, Engage, Run
     from ebpfsentinel.model.domain import Domain, Program
+    from ebpfsentinel.model.flows import Ends
     from ebpfsentinel.model.kernel import Answers, Frames, Route, Way
 
 _HERE = Path(__file__).parent
@@ -360,6 +361,14 @@ class LinuxKernel:
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""
         return self._flows().read(first, count)
+
+    def find_flow(self, ends: Ends) -> NDArray[Any]:
+        """See the contract."""
+        return self._flows().find(ends)
+
+    def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
+        """See the contract."""
+        return self._maps[map_name].get(key)
 
     def _engage(self, action: Engage) -> None:
         if not any(action.program in loaded.programs for loaded in self._objects.values()):

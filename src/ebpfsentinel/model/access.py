@@ -39,6 +39,9 @@ class Running(Protocol):
     def audit(self, action: str, detail: str) -> None:
         """Write down that the domain did something for a user."""
 
+    def process(self, pid: int, start_ns: int) -> Mapping[str, Any]:
+        """All that is known of a process, whichever domain knows it; at least these two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Configured:

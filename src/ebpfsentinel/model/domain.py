@@ -78,6 +78,8 @@ class Surroundings:
 
     ``provided`` is what the cards of the domains that are on say they provide to others.
 
+    ``netns`` is the inode of the agent's network namespace.
+
     ``secret`` is random, made for this run: nobody outside can guess what is derived from it.
 
     ``own_addresses`` are those that packets of this host have, by interface: the primary IPv4 one,
@@ -99,6 +101,7 @@ class Surroundings:
     now_ns: int = 0
     utc_offset_s: int = 0
     provided: frozenset[str] = frozenset()
+    netns: int = 0
     secret: bytes = b""
     anew: bool = False
     own_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -159,6 +162,8 @@ class Metric:
 
 class Engine(Protocol):
     """The pure half of a domain: no I/O, no clock, no randomness, no threads.
+
+    What it knows of processes it may tell others: see :mod:`ebpfsentinel.model.processes`.
 
     A change is made in two steps, so that several domains change together or not at all:
     :meth:`plan` works it out and may refuse (:class:`~ebpfsentinel.model.settings.SettingsError`);

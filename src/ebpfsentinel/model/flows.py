@@ -87,6 +87,40 @@ def sides(rows: NDArray[Any], column: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Ends:
+    """From where to where a packet goes: addresses as text, in host order; one IP version."""
+
+    protocol: int
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+
+    def words(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Both addresses as programs have them: four words each."""
+        return _words(ipaddress.ip_address(self.source)), _words(
+            ipaddress.ip_address(self.destination)
+        )
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.source).version
+
+    def key(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The key of their flow, shape ``(1,)``: the lower end first."""
+        found = np.zeros(1, dtype)
+        source, destination = self.words()
+        pairs = sorted(
+            ((list(source), self.source_port), (list(destination), self.destination_port))
+        )
+        found["addr"][0] = [addr for addr, _ in pairs]
+        found["port"][0] = [port for _, port in pairs]
+        found["protocol"], found["family"] = self.protocol, self.family
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class FlowFilter:
     """Which flows are meant: those for which all that is not None holds.
 

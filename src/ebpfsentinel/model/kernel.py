@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.domain import Domain
     from ebpfsentinel.model.floor import Floor
+    from ebpfsentinel.model.flows import Ends
 
 
 class KernelError(Exception):
@@ -279,6 +280,15 @@ class Kernel(Protocol):
         All of them, or those of ``count`` sets of the table from ``first`` on; see
         :mod:`ebpfsentinel.model.flows`.
         """
+
+    def find_flow(self, ends: Ends) -> NDArray[Any]:
+        """The flow between these ends, as of :meth:`flows`: shape ``(1,)``, or ``(0,)``: none.
+
+        Reads one or two sets of the table, however large that is.
+        """
+
+    def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
+        """The value of one key, shape ``(1,)`` both, of a map that is not per CPU; None: none."""
 
     def drain(self, ring: str) -> NDArray[Any]:
         """All complete records of the ring, in order, shape ``(n,)``, owned by the caller."""

@@ -14,6 +14,7 @@ from ebpfsentinel.domains.process.image import images, text
 from ebpfsentinel.domains.process.rule_file import ProcessRule, RuleAction, RuleFile
 from ebpfsentinel.domains.process.ruleset import RuleSet
 from ebpfsentinel.domains.process.tree import UNKNOWN, Ended, Key, Node, Tree
+from ebpfsentinel.domains.process.views import describe
 from ebpfsentinel.domains.process.wanted import Patterns, check_ignored, collection
 from ebpfsentinel.model.domain import Metric, Outcome, Plan
 from ebpfsentinel.model.settings import Mode, SettingsError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.action import Action
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Surroundings, Tools
+    from ebpfsentinel.model.processes import Peek
 
 EVENTS = ("exec", "exec_failed", "fork", "thread", "exit", "ptrace", "setuid", "filtered")
 """The labels of ``process_events_total``; the other counts are failures."""
@@ -157,6 +159,11 @@ class ProcessEngine:
     def has(self, collection: str, key: str) -> bool:
         """See :class:`~ebpfsentinel.model.domain.Engine`."""
         return any(getattr(rule, "id", None) == key for rule in self.items(collection))
+
+    def describe_process(self, pid: int, start_ns: int, peek: Peek) -> dict[str, Any] | None:
+        """As the tree has it, live or lately exited."""
+        node = self.tree.get((pid, start_ns))
+        return describe(node, node.image) if node else None
 
     def status(self) -> dict[str, Any]:
         """Mode, rules, size of the tree, counts of events."""
