@@ -1,0 +1,344 @@
+"""Records, keys and values of the sockets domain. Generated from BTF by `make gen`: do not edit."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.model.batch import Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+def _record(itemsize: int, fields: tuple[tuple[str, Any, int], ...]) -> np.dtype[Any]:
+    names, formats, offsets = zip(*fields, strict=True)
+    return np.dtype(
+        {
+            "names": list(names),
+            "formats": list(formats),
+            "offsets": list(offsets),
+            "itemsize": itemsize,
+        }
+    )
+
+
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+SOCKETS_SEED = _record(
+    48,
+    (
+        ("owner", FLOW_OWNER, 0),
+        ("addr", ("<u4", (4,)), 24),
+        ("port", "<u2", 40),
+        ("remote_port", "<u2", 42),
+        ("protocol", "|u1", 44),
+        ("family", "|u1", 45),
+        ("state", "|u1", 46),
+        ("pad", "|u1", 47),
+    ),
+)
+
+PACKET = _record(
+    136,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("src_port", "<u2", 32),
+        ("dst_port", "<u2", 34),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("tcp_flags", "|u1", 38),
+        ("tos", "|u1", 39),
+        ("rule_id", "<u4", 40),
+        ("action", "|u1", 44),
+        ("limit_status", "|u1", 45),
+        ("slot", "|u1", 46),
+        ("mirror", "|u1", 47),
+        ("cpu", "<u2", 48),
+        ("inner_vlan_id", "<u2", 50),
+        ("spared_slots", "<u4", 52),
+        ("now_ns", "<u8", 56),
+        ("ethertype", "<u2", 64),
+        ("vlan_id", "<u2", 66),
+        ("l3_offset", "<u2", 68),
+        ("l4_offset", "<u2", 70),
+        ("bytes", "<u4", 72),
+        ("ifindex", "<u4", 76),
+        ("icmp", "<u2", 80),
+        ("flags", "|u1", 82),
+        ("interface", "|u1", 83),
+        ("by_xdp", "|u1", 84),
+        ("dry", "|u1", 85),
+        ("spared", "|u1", 86),
+        ("flow_state", "|u1", 87),
+        ("until_sample", "<u4", 88),
+        ("until_event", "<u4", 92),
+        ("behind_until", "<u8", 96),
+        ("clock_ns", "<u8", 104),
+        ("clock_jiffies", "<u8", 112),
+        ("clock_left", "<u8", 120),
+        ("fragment_id", "<u4", 128),
+        ("pad", "<u4", 132),
+    ),
+)
+
+INTERFACE = _record(
+    2,
+    (
+        ("slot", "|u1", 0),
+        ("xdp", "|u1", 1),
+    ),
+)
+
+INTERFACES = _record(
+    131072,
+    (
+        ("by_ifindex", (INTERFACE, (65536,)), 0),
+    ),
+)
+
+FLOW_COUNT = _record(
+    152,
+    (
+        ("created", "<u8", 0),
+        ("moved_in", "<u8", 8),
+        ("move_lost", "<u8", 16),
+        ("expired", "<u8", 24),
+        ("replaced", "<u8", 32),
+        ("ended", "<u8", 40),
+        ("evicted", ("<u8", (4,)), 48),
+        ("full", "<u8", 80),
+        ("raced", "<u8", 88),
+        ("tracked", "<u8", 96),
+        ("invalid", "<u8", 104),
+        ("related", "<u8", 112),
+        ("fragments_lost", "<u8", 120),
+        ("sources_full", "<u8", 128),
+        ("sweep_ns", "<u8", 136),
+        ("sweep_next", "<u8", 144),
+    ),
+)
+
+FLOW_SOURCE_KEY = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+    ),
+)
+
+FLOW_SOURCE = _record(
+    16,
+    (
+        ("flows", "<u4", 0),
+        ("half_open", "<u4", 4),
+        ("opened_ns", "<u8", 8),
+    ),
+)
+
+LISTENER_KEY = _record(
+    24,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("netns", "<u4", 16),
+        ("port", "<u2", 20),
+        ("protocol", "|u1", 22),
+        ("family", "|u1", 23),
+    ),
+)
+
+LISTENER = _record(
+    32,
+    (
+        ("owner", FLOW_OWNER, 0),
+        ("sock", "<u8", 24),
+    ),
+)
+
+OWNER_KEY = _record(
+    16,
+    (
+        ("start_ns", "<u8", 0),
+        ("pid", "<u4", 8),
+        ("pad", "<u4", 12),
+    ),
+)
+
+OWNER_FACTS = _record(
+    40,
+    (
+        ("exe_inode", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("exe_device", "<u4", 16),
+        ("uid", "<u4", 20),
+        ("comm", "|S16", 24),
+    ),
+)
+
+SOCKETS_COUNT = _record(
+    56,
+    (
+        ("connected", "<u8", 0),
+        ("sent", "<u8", 8),
+        ("listened", "<u8", 16),
+        ("accepted", "<u8", 24),
+        ("named", "<u8", 32),
+        ("seeded", "<u8", 40),
+        ("errors", "<u8", 48),
+    ),
+)
+
+FLOW_KEY = _record(
+    40,
+    (
+        ("addr", (("<u4", (4,)), (2,)), 0),
+        ("port", ("<u2", (2,)), 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("zone", "<u2", 38),
+    ),
+)
+
+FLOW_WINDOW = _record(
+    16,
+    (
+        ("end", "<u4", 0),
+        ("limit", "<u4", 4),
+        ("most", "<u4", 8),
+        ("scale", "|u1", 12),
+        ("flags", "|u1", 13),
+        ("pad", "<u2", 14),
+    ),
+)
+
+FLOW_ENTRY = _record(
+    192,
+    (
+        ("key", FLOW_KEY, 0),
+        ("last_ns", "<u8", 40),
+        ("start_ns", "<u8", 48),
+        ("status", "<u4", 56),
+        ("ifindex", "<u4", 60),
+        ("packets", ("<u8", (2,)), 64),
+        ("bytes", ("<u8", (2,)), 80),
+        ("window", (FLOW_WINDOW, (2,)), 96),
+        ("owner", (FLOW_OWNER, (2,)), 128),
+        ("spare", ("<u8", (2,)), 176),
+    ),
+)
+
+FLOW_SET = _record(
+    1600,
+    (
+        ("tags", ("<u4", (8,)), 0),
+        ("lapse", ("<u4", (8,)), 32),
+        ("entries", (FLOW_ENTRY, (8,)), 64),
+    ),
+)
+
+FLOW_HEAD = _record(
+    320,
+    (
+        ("version", "<u4", 0),
+        ("sets", "<u4", 4),
+        ("hash_keys", (("<u8", (11,)), (2,)), 8),
+        ("timeout", ("<u4", (32,)), 184),
+        ("pickup", "|u1", 312),
+        ("windows", "|u1", 313),
+        ("count_sources", "|u1", 314),
+        ("tell", "|u1", 315),
+        ("pad", "<u4", 316),
+    ),
+)
+
+RECORDS = {
+    "sockets_seed": SOCKETS_SEED,
+}
+
+
+class FlowState(enum.IntEnum):
+    """C ``enum flow_state``."""
+
+    FLOW_UNKNOWN = 0
+    FLOW_NEW = 1
+    FLOW_ESTABLISHED = 2
+    FLOW_RELATED = 3
+    FLOW_INVALID = 4
+
+
+class FlowStage(enum.IntEnum):
+    """C ``enum flow_stage``."""
+
+    FLOW_NONE = 0
+    FLOW_SYN_SENT = 1
+    FLOW_SYN_SENT_BOTH = 2
+    FLOW_SYN_RECV = 3
+    FLOW_TCP_ESTABLISHED = 4
+    FLOW_FIN_WAIT = 5
+    FLOW_CLOSE_WAIT = 6
+    FLOW_LAST_ACK = 7
+    FLOW_TIME_WAIT = 8
+    FLOW_CLOSE = 9
+    FLOW_PICKED_UP = 10
+    FLOW_UDP_NEW = 11
+    FLOW_UDP_REPLIED = 12
+    FLOW_UDP_STREAM = 13
+    FLOW_ICMP_NEW = 14
+    FLOW_ICMP_REPLIED = 15
+    FLOW_OTHER_NEW = 16
+    FLOW_OTHER_REPLIED = 17
+    FLOW_STAGE_MAX = 18
+
+
+class FlowClass(enum.IntEnum):
+    """C ``enum flow_class``."""
+
+    FLOW_CLASS_CLOSING = 0
+    FLOW_CLASS_UNREPLIED = 1
+    FLOW_CLASS_REPLIED = 2
+    FLOW_CLASS_ASSURED = 3
+
+
+class SocketsSeeds(Batch):
+    """Rows of C ``struct sockets_seed``."""
+
+    record = SOCKETS_SEED
+    __slots__ = ()
+
+    @property
+    def owner(self) -> NDArray[Any]:
+        return self.rows["owner"]
+
+    @property
+    def addr(self) -> NDArray[np.uint32]:
+        return self.rows["addr"]
+
+    @property
+    def port(self) -> NDArray[np.uint16]:
+        return self.rows["port"]
+
+    @property
+    def remote_port(self) -> NDArray[np.uint16]:
+        return self.rows["remote_port"]
+
+    @property
+    def protocol(self) -> NDArray[np.uint8]:
+        return self.rows["protocol"]
+
+    @property
+    def family(self) -> NDArray[np.uint8]:
+        return self.rows["family"]
+
+    @property
+    def state(self) -> NDArray[np.uint8]:
+        return self.rows["state"]
