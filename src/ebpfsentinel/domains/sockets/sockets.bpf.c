@@ -362,8 +362,12 @@ int sockets_seed(struct bpf_iter__task_file *ctx)
 	if (!sk)
 		return 0;
 	owner = bpf_sk_storage_get(&sock_owner, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner || owner->start_ns)
+	if (!owner)
 		return 0;
+	if (owner->start_ns) {
+		name_flow(sk, owner, false);
+		return 0;
+	}
 	own(owner, task);
 	put_seed(&seed, sk, owner);
 	if (!seed.family)

@@ -94,8 +94,16 @@ static __always_inline void put_owner_of(struct bpf_sock *sk, struct flow_entry 
 {
 	const struct flow_owner *owner = bpf_sk_storage_get(&sock_owner, sk, 0, 0);
 
-	if (owner)
+	if (owner && owner->start_ns != entry->owner[end & 1].start_ns)
 		entry->owner[end & 1] = *owner;
+}
+
+/* The socket that a packet leaves by; 0: it was made elsewhere. */
+static __always_inline struct bpf_sock *sending_socket(struct __sk_buff *ctx)
+{
+	struct bpf_sock *sk = ctx->ingress_ifindex ? 0 : ctx->sk;
+
+	return sk ? bpf_sk_fullsock(sk) : 0;
 }
 
 /* The socket of this namespace that the packet goes to; to be released. */
@@ -120,20 +128,30 @@ static __always_inline struct bpf_sock *receiving_socket(struct __sk_buff *ctx,
 static __always_inline void flow_name_ends(struct __sk_buff *ctx, const struct packet *packet,
 					   struct flow_entry *entry, __u32 from)
 {
-	bool leaves = !ctx->ingress_ifindex && ctx->sk;
-	struct bpf_sock *sk = leaves ? ctx->sk : 0;
+	struct bpf_sock *sk = sending_socket(ctx);
 
 	if (sk)
-		sk = bpf_sk_fullsock(sk);
-	if (sk)
 		put_owner_of(sk, entry, from);
-	if (leaves && packet->ifindex != LOOPBACK_INDEX)
+	if (sk && packet->ifindex != LOOPBACK_INDEX)
 		return; /* to another host */
 	sk = receiving_socket(ctx, packet);
 	if (!sk)
 		return;
 	put_owner_of(sk, entry, from ^ 1);
 	bpf_sk_release(sk);
+}
+
+/*
+ * The same for a packet of a flow that is there, and leaves: of UDP, whose ports another process may have
+ * by now, before the flow has lapsed.
+ */
+static __always_inline void flow_name_sender(struct __sk_buff *ctx, struct flow_entry *entry,
+					     __u32 from)
+{
+	struct bpf_sock *sk = sending_socket(ctx);
+
+	if (sk)
+		put_owner_of(sk, entry, from);
 }
 
 #endif

@@ -44,6 +44,10 @@ struct sock {
 	__u16 sk_protocol; /* a bit field before Linux 5.6 */
 } CORE;
 
+struct inet_sock {
+	__be16 inet_sport;
+} CORE;
+
 struct socket {
 	struct sock *sk;
 } CORE;
@@ -82,6 +86,8 @@ static __always_inline void read_local_end(const struct sock *sk, struct sock_en
 
 	__builtin_memset(end, 0, sizeof(*end));
 	end->port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	if (!end->port) /* given back, when it closes */
+		end->port = bpf_ntohs(BPF_CORE_READ((const struct inet_sock *)sk, inet_sport));
 	if (family == AF_INET) {
 		end->family = 4;
 		end->addr[0] = bpf_ntohl(BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
