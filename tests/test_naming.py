@@ -56,7 +56,7 @@ def packet(**fields):
 
 
 def named(alert, *engines, kernel=None):
-    naming = Naming(kernel or FakeKernel(), {str(at): each for at, each in enumerate(engines)})
+    naming = Naming(kernel or FakeKernel(), {f"e{at}": each for at, each in enumerate(engines)})
     naming.name([alert])
     return alert
 
@@ -64,25 +64,33 @@ def named(alert, *engines, kernel=None):
 def test_a_packet_carries_who_sent_it_and_who_was_to_get_it():
     both = named(packet(), Names({40000: CURL, 443: NGINX}), Describes(path="/usr/bin/curl"))
     assert both.pid == CURL.pid
-    assert both.context["process"] == {"pid": 7, "start_ns": 70, "path": "/usr/bin/curl"}
-    assert both.context["peer_process"] == {"pid": 8, "start_ns": 80}
+    assert both.context["e1"] == {"pid": 7, "start_ns": 70, "path": "/usr/bin/curl"}
+    assert both.context["peer"] == {"pid": 8}
     inbound = named(packet(), Names({443: NGINX}))
-    assert (inbound.pid, inbound.context["process"]["pid"]) == (8, 8)
-    assert "peer_process" not in inbound.context
+    assert inbound.pid == 8
+    assert "peer" not in inbound.context
 
 
 def test_what_one_engine_does_not_know_another_may():
-    alert = named(
-        packet(),
-        Names({443: NGINX}),
-        Names({40000: CURL}),
-        Describes(comm="curl", path=""),
-        Describes(path="/usr/bin/curl", comm=""),
-    )
-    assert (
-        alert.context["process"] | {"comm": "curl", "path": "/usr/bin/curl"}
-        == (alert.context["process"])
-    )
+    engines = {
+        "a": Names({443: NGINX}),
+        "b": Names({40000: CURL}),
+        "c": Describes(comm="curl", path=""),
+        "d": Describes(path="/usr/bin/curl", comm=""),
+    }
+    naming = Naming(FakeKernel(), engines)
+    alert = packet()
+    naming.name([alert])
+    assert (alert.pid, alert.context["peer"]["pid"]) == (7, 8)
+    assert alert.context["c"]["comm"] == "curl"
+    assert alert.context["d"]["path"] == "/usr/bin/curl"
+    assert naming.process(7, 70) == {
+        "pid": 7,
+        "start_ns": 70,
+        "comm": "curl",
+        "path": "/usr/bin/curl",
+    }
+    assert naming.process(8, 80) == {"pid": 8, "start_ns": 80}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_what_cannot_be_known_is_left(fields):
     alert = packet(**fields)
     found = named(alert, Names({40000: CURL}))
     assert found.pid is None
-    assert "process" not in found.context
+    assert found.context == {}
 
 
 @pytest.fixture
@@ -137,7 +145,7 @@ def test_an_alert_of_a_process_carries_its_flows(kernel):
     for number in range(20):
         put(kernel, number, CURL, last_ns=number)
     put(kernel, 30, NGINX)
-    alert = packet(context={"process": {"pid": 7, "start_ns": 70}})
+    alert = packet(pid=7, context={"x": {"pid": 7, "start_ns": 70}})
     flows = named(alert, kernel=kernel).context["flows"]
     assert len(flows) == MOST_FLOWS
     assert flows[0] == {
@@ -151,5 +159,5 @@ def test_an_alert_of_a_process_carries_its_flows(kernel):
         "bytes_out": 100,
         "bytes_in": 0,
     }
-    stranger = packet(context={"process": {"pid": 7, "start_ns": 71}})
+    stranger = packet(pid=7, context={"x": {"pid": 7, "start_ns": 71}})
     assert "flows" not in named(stranger, kernel=kernel).context

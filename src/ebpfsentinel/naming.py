@@ -41,15 +41,18 @@ class Naming:
     def name(self, alerts: Sequence[Alert]) -> None:
         """Put the process into alerts about packets, and the flows into those about processes."""
         for alert in alerts:
-            known = alert.context.get("process")
-            if known is None:
+            if alert.pid is None:
                 self._name_packet(alert)
-            elif (start_ns := known.get("start_ns")) and "flows" not in alert.context:
-                flows = list(self.flows_of(int(known["pid"]), int(start_ns)))
+            elif start_ns := _start_of(alert):
+                flows = list(self.flows_of(alert.pid, start_ns))
                 alert.context |= {"flows": flows} if flows else {}
 
     def _name_packet(self, alert: Alert) -> None:
-        """Who sent it, if that was a process here; else who was to get it."""
+        """Who sent it, if that was a process here; else who was to get it.
+
+        What a domain knows of the process is in the context under the domain's name, as in the
+        alerts of the domain itself; of who was to get it where both are here, under ``peer``.
+        """
         if not alert.src_ip or not alert.dst_ip or not alert.dst_port:
             return
         ends = Ends(alert.protocol, alert.src_ip, alert.src_port, alert.dst_ip, alert.dst_port)
@@ -57,8 +60,23 @@ class Naming:
         if not found:
             return
         alert.pid = found[0].pid
-        for word, process in zip(("process", "peer_process"), found, strict=False):
-            alert.context[word] = self.process(process.pid, process.start_ns)
+        alert.context |= self._known(found[0])
+        if len(found) > 1:
+            alert.context["peer"] = {"pid": found[1].pid} | self._known(found[1])
+
+    def _known(self, process: Process) -> dict[str, Any]:
+        """What each domain knows of it, by the domain's name."""
+        return {
+            name: {"pid": process.pid, "start_ns": process.start_ns, **known}
+            for name, known in self._descriptions(process.pid, process.start_ns)
+        }
+
+    def _descriptions(self, pid: int, start_ns: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for name, engine in self._engines.items():
+            if isinstance(engine, DescribesProcesses):
+                known = engine.describe_process(pid, start_ns, self._kernel)
+                if known is not None:
+                    yield name, known
 
     def processes_of(self, ends: Ends) -> tuple[Process | None, Process | None]:
         """Whose the source and the destination are, of those that somebody knows."""
@@ -72,12 +90,8 @@ class Naming:
     def process(self, pid: int, start_ns: int) -> dict[str, Any]:
         """All that is known of a process; at least its ``pid`` and ``start_ns``."""
         found: dict[str, Any] = {"pid": pid, "start_ns": start_ns}
-        for engine in self._engines.values():
-            if isinstance(engine, DescribesProcesses):
-                known = engine.describe_process(pid, start_ns, self._kernel) or {}
-                found |= {
-                    word: value for word, value in known.items() if value or word not in found
-                }
+        for _, known in self._descriptions(pid, start_ns):
+            found |= {word: value for word, value in known.items() if value or word not in found}
         return found
 
     def flows_of(self, pid: int, start_ns: int) -> Iterator[dict[str, Any]]:
@@ -99,6 +113,14 @@ class Naming:
             rows = self._kernel.flows()
             self._flows = (time.monotonic(), rows)
         return rows
+
+
+def _start_of(alert: Alert) -> int:
+    """When the alert's process began, boot clock, if a domain has said so; else 0."""
+    for known in alert.context.values():
+        if isinstance(known, dict) and known.get("pid") == alert.pid and known.get("start_ns"):
+            return int(known["start_ns"])
+    return 0
 
 
 def _flow(row: Any, local: int) -> dict[str, Any]:

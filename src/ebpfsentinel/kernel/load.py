@@ -29,7 +29,7 @@ from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
-from ebpfsentinel.kernel.maps import RINGBUF
+from ebpfsentinel.kernel.maps import RINGBUF, pointer
 from ebpfsentinel.kernel.objects import (
     HOST_KINDS,
     INTERFACE_KINDS,
@@ -368,7 +368,10 @@ class LinuxKernel:
 
     def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
         """See the contract."""
-        return self._maps[map_name].get(key)
+        found = self._maps[map_name]
+        asked, value = np.array(key, found.key), np.zeros(1, found.value)
+        missing = lib().bpf_map_lookup_elem(found.fd, pointer(asked), pointer(value))
+        return None if missing else value
 
     def _engage(self, action: Engage) -> None:
         if not any(action.program in loaded.programs for loaded in self._objects.values()):

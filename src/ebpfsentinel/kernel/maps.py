@@ -133,13 +133,6 @@ class Map:
             previous = key
         return keys[:done], values[:done]
 
-    def get(self, key: NDArray[Any]) -> NDArray[Any] | None:
-        """The value of one key, shape ``(1,)`` both; None: it is not there."""
-        key = np.ascontiguousarray(self._checked(key, self.key, "keys"))
-        value = np.zeros(1, self.value)
-        found = lib().bpf_map_lookup_elem(self.fd, pointer(key), pointer(value))
-        return None if found else value
-
     def write(self, keys: NDArray[Any], values: NDArray[Any]) -> None:
         """Write pairs in one batch.
 
