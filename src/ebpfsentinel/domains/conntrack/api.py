@@ -15,6 +15,7 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from ebpfsentinel.domains.conntrack.changes import told
 from ebpfsentinel.domains.conntrack.connections import filter_of, order, views
 from ebpfsentinel.domains.conntrack.engine import ConntrackEngine
+from ebpfsentinel.domains.conntrack.owners import describe
 from ebpfsentinel.model.access import Running
 from ebpfsentinel.model.action import EndFlows, MapWrite
 
@@ -97,6 +98,7 @@ def _connections(engine: ConntrackEngine, running: Running) -> HTTPRouteHandler:
         rows = running.kernel.flows()
         rows = rows[wanted.mask(rows)]
         shown = views(order(rows, sort, limit), engine.boot_offset_ns)
+        describe(shown, running.process)
         return Connections(list(shown), len(rows))
 
     return connections

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.domains.conntrack.changes import ends
+from ebpfsentinel.domains.conntrack.owners import owners
 from ebpfsentinel.model.flows import STATES, FlowFilter, Stage, opened_by, sides, stages
 from ebpfsentinel.model.packets import PROTOCOLS
 from ebpfsentinel.model.settings import SettingsError, nearest, parse_network, parse_ports
@@ -106,19 +107,7 @@ def views(rows: NDArray[Any], boot_offset_ns: int) -> Sequence[dict[str, Any]]:
             "last_seen_ns": int(row["last_ns"]) + boot_offset_ns,
             "expires_ns": int(row["lapse_ns"]) + boot_offset_ns,
             "ifindex": int(row["ifindex"]),
-            **_process(row["owner"], first[at]),
+            **owners(row["owner"], first[at]),
         }
         for at, row in enumerate(rows)
     ]
-
-
-def _process(owner: Any, first: int) -> dict[str, Any]:
-    """The process of who opened the flow, else that of who answers, where it is known."""
-    for end in (first, 1 - first):
-        if int(owner["start_ns"][end]):
-            return {
-                "pid": int(owner["pid"][end]),
-                "pid_start_ns": int(owner["start_ns"][end]),
-                "cgroup_id": int(owner["cgroup_id"][end]),
-            }
-    return {"pid": None}

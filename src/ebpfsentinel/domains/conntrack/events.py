@@ -173,6 +173,55 @@ FLOW_COUNT = _record(
     ),
 )
 
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+LISTENER_KEY = _record(
+    24,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("netns", "<u4", 16),
+        ("port", "<u2", 20),
+        ("protocol", "|u1", 22),
+        ("family", "|u1", 23),
+    ),
+)
+
+LISTENER = _record(
+    32,
+    (
+        ("owner", FLOW_OWNER, 0),
+        ("sock", "<u8", 24),
+    ),
+)
+
+OWNER_KEY = _record(
+    16,
+    (
+        ("start_ns", "<u8", 0),
+        ("pid", "<u4", 8),
+        ("pad", "<u4", 12),
+    ),
+)
+
+OWNER_FACTS = _record(
+    40,
+    (
+        ("exe_inode", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("exe_device", "<u4", 16),
+        ("uid", "<u4", 20),
+        ("comm", "|S16", 24),
+    ),
+)
+
 FLOW_FRAGMENT_KEY = _record(
     40,
     (
@@ -204,16 +253,6 @@ FLOW_WINDOW = _record(
         ("scale", "|u1", 12),
         ("flags", "|u1", 13),
         ("pad", "<u2", 14),
-    ),
-)
-
-FLOW_OWNER = _record(
-    24,
-    (
-        ("start_ns", "<u8", 0),
-        ("cgroup_id", "<u8", 8),
-        ("pid", "<u4", 16),
-        ("uid", "<u4", 20),
     ),
 )
 

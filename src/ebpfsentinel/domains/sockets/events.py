@@ -88,7 +88,8 @@ PACKET = _record(
         ("clock_jiffies", "<u8", 112),
         ("clock_left", "<u8", 120),
         ("fragment_id", "<u4", 128),
-        ("pad", "<u4", 132),
+        ("flow_there", "|u1", 132),
+        ("pad", ("|u1", (3,)), 133),
     ),
 )
 
