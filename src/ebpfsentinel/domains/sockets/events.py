@@ -248,17 +248,17 @@ FLOW_SET = _record(
 )
 
 FLOW_HEAD = _record(
-    320,
+    232,
     (
         ("version", "<u4", 0),
         ("sets", "<u4", 4),
-        ("hash_keys", (("<u8", (11,)), (2,)), 8),
-        ("timeout", ("<u4", (32,)), 184),
-        ("pickup", "|u1", 312),
-        ("windows", "|u1", 313),
-        ("count_sources", "|u1", 314),
-        ("tell", "|u1", 315),
-        ("pad", "<u4", 316),
+        ("hash_keys", ("<u8", (11,)), 8),
+        ("timeout", ("<u4", (32,)), 96),
+        ("pickup", "|u1", 224),
+        ("windows", "|u1", 225),
+        ("count_sources", "|u1", 226),
+        ("tell", "|u1", 227),
+        ("pad", "<u4", 228),
     ),
 )
 
