@@ -6,11 +6,15 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
+from ebpfsentinel.changes import is_enabled
+from ebpfsentinel.cli.installed import discovered
 from ebpfsentinel.config import load
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.capture import read_capture
@@ -57,7 +61,10 @@ def section(domain: Domain, file: Path | None, cards: Sequence[Domain]) -> Confi
     named = [name for name in settings.agent.interfaces if name != "auto"]
     found = interfaces.up() if "auto" in settings.agent.interfaces else []
     guarded = list(dict.fromkeys([*named, *found]))
-    return Configured(getattr(settings, domain.name), guarded, (settings.agent.http_port,))
+    on = (card for card in cards if is_enabled(getattr(settings, card.name)))
+    provided = frozenset(chain.from_iterable(card.provides for card in on))
+    section = getattr(settings, domain.name)
+    return Configured(section, guarded, (settings.agent.http_port,), provided)
 
 
 @contextmanager
@@ -71,9 +78,12 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
     engine = domain.engine(Tools(rules=Cel()))
     enabled = getattr(attempt.settings, "enabled", True)
     try:
-        kernel.load([domain] if enabled else [])
+        beneath = _beneath(attempt)
+        kernel.load([domain, *beneath] if enabled else [])
         kernel.reserve(attempt.interfaces)
         slots = kernel.interface_slots()
+        for card in beneath if enabled else ():
+            _put(kernel, card)
         plan = engine.plan(attempt.settings, attempt.runtime, _around(domain, attempt, slots))
         kernel.protect(attempt.floor)
         if enabled:
@@ -82,6 +92,20 @@ def trial(domain: Domain, attempt: Attempt) -> Iterator[Tried]:
         yield Tried(kernel, engine)
     finally:
         kernel.detach()
+
+
+def _beneath(attempt: Attempt) -> list[Domain]:
+    """The domains that provide what rules may build on."""
+    provided = set(attempt.known.get("provided", ()))
+    return [card for card in discovered() if provided & set(card.provides)]
+
+
+def _put(kernel: Kernel, card: Domain) -> None:
+    """Have a domain in force as it is by itself, switched on."""
+    settings = msgspec.convert({"enabled": True}, card.settings)
+    engine = card.engine(Tools(rules=Cel()))
+    around = Surroundings(now_ns=time.time_ns(), boot_offset_ns=clock.boot_offset_ns())
+    kernel.apply(engine.plan(settings, {}, around).actions)
 
 
 def _read(path: str, name: str) -> bytes:

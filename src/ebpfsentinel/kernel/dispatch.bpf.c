@@ -105,8 +105,7 @@ static __always_inline void parse_skb(struct __sk_buff *ctx, struct packet *pack
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 }
 
-SEC("tc")
-int tc_root(struct __sk_buff *ctx)
+static __always_inline int enter_tc(struct __sk_buff *ctx)
 {
 	struct packet *packet = packet_of(&tc_packet);
 
@@ -120,6 +119,26 @@ int tc_root(struct __sk_buff *ctx)
 	look_up_floor(packet, FLOOR_TC);
 	bpf_tail_call(ctx, &tc_chain, 0);
 	return TC_NEXT;
+}
+
+SEC("tc")
+int tc_root(struct __sk_buff *ctx)
+{
+	return enter_tc(ctx);
+}
+
+/*
+ * Never attached: for BPF_PROG_RUN, right behind xdp_dry and on its CPU. What the question about the same
+ * frame did not end comes in, and leaves behind what later ones are judged by.
+ */
+SEC("tc")
+int tc_replay(struct __sk_buff *ctx)
+{
+	const struct packet *asked = packet_of(&xdp_packet);
+
+	if (!asked || asked->action == ACTION_DROP || asked->action == ACTION_REJECT)
+		return TC_NEXT;
+	return enter_tc(ctx);
 }
 
 /* What leaves: packet->ifindex is the interface that it leaves by. */

@@ -41,6 +41,7 @@ from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
     META,
+    REPLAY,
     Answers,
     Attachment,
     InterfaceCounters,
@@ -406,7 +407,7 @@ class FakeKernel:
         meta = self.meta[program](frame) if program in self.meta else b""
         return RunResult(retval, frame, 0, meta)
 
-    def run_many(self, program: str, frames: Frames) -> Answers:
+    def run_many(self, program: str, frames: Frames, behind: str = "") -> Answers:
         """See the contract: as :meth:`run`, frame by frame."""
         answers = Answers(
             np.zeros(len(frames), np.uint32),
@@ -418,12 +419,14 @@ class FakeKernel:
             answers.retval[at] = found.retval
             if found.meta:
                 answers.meta[at] = np.frombuffer(found.meta, META)[0]
+            if behind:
+                self.run(behind, frames.frame(at))
         return answers
 
     def _run(self, program: str, frame: bytes) -> int:
         if program in self.act:
             return self.act[program](frame)
-        if program == DRY:
+        if program in (DRY, REPLAY):
             return _XDP_PASS
         if program != "xdp_root":
             raise KernelError(f"register a callable for {program}: kernel.act[{program!r}] = ...")
@@ -502,7 +505,7 @@ class FakeKernel:
         kind = kind_of(section)
         if kind in HOST_KINDS:
             return (section,) if name in self._tracing else ()
-        if kind not in ("xdp", "egress") or name == DRY:
+        if kind not in ("xdp", "egress") or name in (DRY, REPLAY):
             return ()
         if domain != _DISPATCH and domain not in self.enabled:
             return ()

@@ -45,6 +45,7 @@ from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
+    REPLAY,
     Attachment,
     InterfaceCounters,
     KernelError,
@@ -456,9 +457,10 @@ class LinuxKernel:
         """See the contract."""
         return run_once(self._program(program), frame, repeat, interface)
 
-    def run_many(self, program: str, frames: Frames) -> Answers:
+    def run_many(self, program: str, frames: Frames, behind: str = "") -> Answers:
         """See the contract."""
-        return run_many(self._program(program), frames)
+        then = self._program(behind) if behind else None
+        return run_many(self._program(program), frames, then)
 
     def _program(self, name: str) -> LoadedProgram:
         return self._objects[self.owner(name)].programs[name]
@@ -530,7 +532,7 @@ class LinuxKernel:
             return (program.section,) if program.name in self._tracing else ()
         if (
             program.kind == "iter"
-            or program.name == DRY
+            or program.name in (DRY, REPLAY)
             or (domain != _DISPATCH and domain not in self._enabled)
         ):
             return ()

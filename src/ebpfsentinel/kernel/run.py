@@ -14,8 +14,10 @@ interpreter is the bottleneck by then, not the kernel).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
+import os
 import socket
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.model.kernel import META, Answers, KernelError, RunResult
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from ebpfsentinel.kernel.objects import LoadedProgram
@@ -96,17 +100,35 @@ def _index_of(interface: str) -> int:
         raise KernelError(f"there is no interface {interface!r}: 'ip link' lists them") from None
 
 
-def run_many(program: LoadedProgram, frames: Frames) -> Answers:
+def run_many(program: LoadedProgram, frames: Frames, behind: LoadedProgram | None) -> Answers:
     """Many frames; see :meth:`ebpfsentinel.model.kernel.Kernel.run_many`."""
+    if behind is not None:
+        with _on_one_cpu():
+            return _run_all([program.fd, behind.fd], frames)
+    return _run_all([program.fd], frames)
+
+
+@contextlib.contextmanager
+def _on_one_cpu() -> Iterator[None]:
+    """Programs that run behind one another find what the first left on its CPU."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _run_all(programs: list[int], frames: Frames) -> Answers:
     count = len(frames)
     answers = Answers(np.zeros(count, np.uint32), np.zeros(count, META), np.zeros(count, np.bool_))
     for first in range(0, count, _BATCH):
         part = slice(first, min(first + _BATCH, count))
-        _run_batch(program.fd, frames[part], answers, part)
+        _run_batch(programs, frames[part], answers, part)
     return answers
 
 
-def _run_batch(fd: int, frames: Frames, answers: Answers, part: slice) -> None:
+def _run_batch(programs: list[int], frames: Frames, answers: Answers, part: slice) -> None:
     calls = np.zeros(len(frames), _CALL)
     room = np.where(frames.length > _LINEAR_BYTES, frames.length + _META_ROOM, META.itemsize)
     start = np.cumsum(room) - room
@@ -115,7 +137,7 @@ def _run_batch(fd: int, frames: Frames, answers: Answers, part: slice) -> None:
     calls["data_in"] = frames.buffer.ctypes.data + frames.offset
     calls["data_size_in"] = frames.length
     calls["data_out"], calls["data_size_out"] = out.ctypes.data + start, room
-    results = _call_each(fd, calls)
+    results = _call_each(programs, calls)
     answers.retval[part] = calls["retval"]
     heads = out[start[:, None] + np.arange(META.itemsize)]
     wrote = calls["data_size_out"] > frames.length  # the packet has grown by its metadata
@@ -125,10 +147,16 @@ def _run_batch(fd: int, frames: Frames, answers: Answers, part: slice) -> None:
     answers.refused[part] = (results != 0) & (results != -errno.ENOSPC)
 
 
-def _call_each(fd: int, calls: NDArray[Any]) -> NDArray[np.int32]:
-    """Make the calls, in order."""
-    addresses = (calls.ctypes.data + np.arange(len(calls)) * calls.itemsize).tolist()
-    return np.fromiter(map(_test_run(), itertools.repeat(fd), addresses), np.int32, len(calls))
+def _call_each(programs: list[int], calls: NDArray[Any]) -> NDArray[np.int32]:
+    """Make the calls, in order, of each program in turn; what the first of them returned."""
+    every = np.repeat(calls, len(programs))
+    every["data_out"].reshape(-1, len(programs))[:, 1:] = 0
+    every["data_size_out"].reshape(-1, len(programs))[:, 1:] = 0
+    addresses = (every.ctypes.data + np.arange(len(every)) * every.itemsize).tolist()
+    called = map(_test_run(), itertools.cycle(programs), addresses)
+    results = np.fromiter(called, np.int32, len(every))[:: len(programs)]
+    calls[:] = every[:: len(programs)]
+    return results
 
 
 @cache

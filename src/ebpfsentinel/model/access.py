@@ -45,11 +45,15 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """A domain's section of a configuration, and what else of it a rule set depends on."""
+    """A domain's section of a configuration, and what else of it a rule set depends on.
+
+    ``provided`` is as in :class:`~ebpfsentinel.model.domain.Surroundings`.
+    """
 
     section: Any
     interfaces: Sequence[str]
     api_ports: tuple[int, ...]
+    provided: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Attempt:
 
     ``known`` has fields of
     :class:`~ebpfsentinel.model.domain.Surroundings` that the running agent found out, ``floor`` is
-    its never-block floor.
+    its never-block floor. Domains that provide what is ``provided`` among these are there, too.
     """
 
     settings: Any

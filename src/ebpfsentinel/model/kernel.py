@@ -154,6 +154,11 @@ DRY = "xdp_dry"
 reported nor dropped."""
 
 
+REPLAY = "tc_replay"
+"""What comes in behind a question: what it did not end leaves behind what later frames are judged
+by, such as flows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Many frames in one buffer, with no object per frame.
@@ -303,8 +308,11 @@ class Kernel(Protocol):
             KernelError: there is no such interface here, or the frame is too short or too long.
         """
 
-    def run_many(self, program: str, frames: Frames) -> Answers:
-        """Every frame once through a loaded XDP program, in order."""
+    def run_many(self, program: str, frames: Frames, behind: str = "") -> Answers:
+        """Every frame once through a loaded XDP program, in order.
+
+        Each goes through ``behind``, too, before the next: behind :data:`DRY`, :data:`REPLAY`.
+        """
 
     def routes(self, ways: Sequence[Way]) -> list[Route]:
         """Where packets that came in this way are led, by the routing tables of now."""

@@ -35,12 +35,13 @@ def rules_in_force(desk: Desk) -> RuleSource:
     body = desk.get_if_running("/api/v1/firewall/ruleset")
     if body is None:
         file = desk.settings(DOMAIN, None)
-        known = {"api_ports": file.api_ports}
+        known = {"api_ports": file.api_ports, "provided": file.provided}
         where = "the configuration (no agent answers)"
         return RuleSource(file.section, (), file.interfaces, where, known)
     found = desk.understood(body, InForce)
     names = ("addresses", "namespaces", "api_ports")
     known = {name: getattr(found, name) for name in names}
+    known["provided"] = frozenset(found.provided)
     where, floor = "the running agent", found.spared.floor()
     return RuleSource(found.settings, found.runtime, found.interfaces, where, known, floor)
 
@@ -52,7 +53,8 @@ def candidate(desk: Desk, file: Path, now: RuleSource) -> RuleSource:
 
     found = desk.settings(DOMAIN, file)
     there = list(dict.fromkeys([*found.interfaces, *now.interfaces]))
-    return RuleSource(found.section, now.runtime, there, str(file), now.known, now.floor)
+    known = {**now.known, "provided": found.provided}
+    return RuleSource(found.section, now.runtime, there, str(file), known, now.floor)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ebpfsentinel.domains.firewall.describe import (
     packet_text,
     verdict,
 )
-from ebpfsentinel.model.kernel import DRY
+from ebpfsentinel.model.kernel import DRY, REPLAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,18 +45,20 @@ def codes_of(answers: Answers) -> NDArray[np.int64]:
 class Judge:
     """One rule set: what it says of frames, and the sum of that.
 
-    ``names`` maps the numbers of rules to their ids; ``order`` has the ids as they are tried.
+    It ``follows`` flows from frame to frame, where these are tracked. ``names`` maps the numbers of
+    rules to their ids; ``order`` has the ids as they are tried.
     """
 
     kernel: Kernel
     names: dict[int, str]
     order: Sequence[str]
     come_in_on: Callable[[str], None]
+    follows: bool = False
     tally: dict[int, list[int]] = field(default_factory=dict)
 
     def judge(self, frames: Frames) -> Answers:
         """The verdicts, counted."""
-        answers = self.kernel.run_many(DRY, frames)
+        answers = self.kernel.run_many(DRY, frames, REPLAY if self.follows else "")
         found, which = np.unique(codes_of(answers), return_inverse=True)
         packets = np.bincount(which)
         sizes = np.bincount(which, weights=frames.length)
@@ -88,7 +90,9 @@ def judge_of(trial: Trial) -> Judge:
     """A judge over a trial."""
     engine: FirewallEngine = trial.engine  # type: ignore[assignment]
     _, rules = engine.in_force()
-    return Judge(trial.kernel, engine.names(), [found.rule.id for found in rules], trial.come_in_on)
+    order = [found.rule.id for found in rules]
+    follows = "flows" in engine.surroundings().provided
+    return Judge(trial.kernel, engine.names(), order, trial.come_in_on, follows)
 
 
 @dataclass(slots=True)

@@ -50,7 +50,8 @@ class InForce(msgspec.Struct, kw_only=True):
     """What the running agent has in force: its settings, rules added since, and interfaces.
 
     ``addresses`` is what DNS names resolve to, ``namespaces`` which interfaces lead where,
-    ``api_ports`` what stays open, ``spared`` what no rule can drop.
+    ``api_ports`` what stays open, ``spared`` what no rule can drop, ``provided`` what rules may
+    build on.
     """
 
     settings: FirewallSettings
@@ -60,6 +61,7 @@ class InForce(msgspec.Struct, kw_only=True):
     namespaces: dict[str, list[str]]
     api_ports: list[int]
     spared: Spared
+    provided: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +103,5 @@ def in_force(engine: FirewallEngine, interfaces: Sequence[str], floor: Floor) ->
         api_ports=list(around.api_ports),
         namespaces={name: list(found) for name, found in around.namespaces.items()},
         spared=Spared.of(floor),
+        provided=sorted(around.provided),
     )

@@ -231,6 +231,7 @@ def test_names_of_rings_seeds_and_programs(kernel):
         "xdp_root",
         "xdp_dry",
         "tc_root",
+        "tc_replay",
         "egress_root",
         "contract_xdp",
         "contract_undo",
