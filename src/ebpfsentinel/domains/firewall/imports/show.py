@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _FEW = 3
 _WIDTH = 80
-_SHOWN = ("src_ip", "src_port", "dst_ip", "dst_port", "scope")
+_SHOWN = ("src_ip", "src_port", "dst_ip", "dst_port")
 _COLUMNS = ("id", "priority", "action", "protocol", *_SHOWN)
 
 
@@ -44,12 +44,12 @@ def text_of(body: Mapping[str, Any], desk: Desk) -> str:
         + [_rarer(rule)]
         for rule in body["rules"]
     ]
-    headings = ["ID", "ACTION", "PROTO", "SRC IP", "PORT", "DST IP", "PORT", "SCOPE", "MORE"]
+    headings = ["ID", "ACTION", "PROTO", "SRC IP", "PORT", "DST IP", "PORT", "ALSO"]
     return f"{desk.table(headings, rows)}\n\n{report(body, desk)}"
 
 
 def _rarer(rule: Mapping[str, Any]) -> str | None:
-    """Conditions that have no column: states by their names, others as ``vlan_id 7``."""
+    """Conditions that have no column: states by their names, others as ``scope lo``."""
     rest = {key: value for key, value in rule.items() if key not in _COLUMNS}
     states = ",".join(rest.pop("state", ()))
     return "; ".join([states] * bool(states) + [f"{key} {rest[key]}" for key in rest]) or None
