@@ -9,7 +9,7 @@ import numpy as np
 
 from ebpfsentinel.domains.conntrack.changes import Changes
 from ebpfsentinel.domains.conntrack.events import FLOW_COUNT, FlowClass
-from ebpfsentinel.domains.conntrack.settings import ConntrackSettings, check
+from ebpfsentinel.domains.conntrack.settings import ConntrackSettings
 from ebpfsentinel.domains.conntrack.table import head_of
 from ebpfsentinel.model.action import FlowTable, Run
 from ebpfsentinel.model.alert import Alert, Severity
@@ -77,12 +77,7 @@ class ConntrackEngine:
         runtime: Mapping[str, Sequence[msgspec.Struct]],
         around: Surroundings,
     ) -> Plan:
-        """The table that the settings want; one of that size stays as it is, with its flows.
-
-        Raises:
-            SettingsError: something is set that would have no effect.
-        """
-        check(settings)
+        """The table that the settings want; one of that size stays as it is, with its flows."""
         table = FlowTable(head_of(settings, around.secret))
         return Plan(InForce(settings, around.boot_offset_ns), (table,))
 

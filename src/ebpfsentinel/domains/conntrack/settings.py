@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from ebpfsentinel.model.settings import Section, SettingsError
+from ebpfsentinel.model.settings import Section
 
 MAX_FLOWS = 4_194_304
 _LONGEST_S = 30 * 86_400
@@ -67,17 +67,11 @@ class ConntrackSettings(Section):
     fin_threshold: Unread = None
     ack_threshold: Unread = None
 
-
-def check(settings: ConntrackSettings) -> None:
-    """Refuse what cannot be taken.
-
-    Raises:
-        SettingsError: a threshold is set here, where nothing would be dropped by it.
-    """
-    for name in UNREAD:
-        if getattr(settings, name) is not None:
-            raise SettingsError(
-                f"conntrack.{name}",
-                "connection tracking drops nothing, so a threshold would do nothing here",
-                f"Write it into connection_tracking.{name} of the section of DDoS defence.",
-            )
+    def __post_init__(self) -> None:
+        """Refuse thresholds by which nothing would be dropped."""
+        for name in UNREAD:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} would do nothing here, where nothing is dropped. Write it into "
+                    f"connection_tracking.{name} of the section of DDoS defence"
+                )

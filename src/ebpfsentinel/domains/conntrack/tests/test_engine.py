@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebpfsentinel.config import convert
 from ebpfsentinel.domains.conntrack import DOMAIN
 from ebpfsentinel.domains.conntrack.changes import KEPT, Changes, told
 from ebpfsentinel.domains.conntrack.connections import filter_of, order, views
@@ -48,9 +49,9 @@ def flows(count=1, **fields):
 
 
 @pytest.mark.parametrize("name", UNREAD)
-def test_w13_a_threshold_that_would_do_nothing_is_refused_in_words(engine, name):
+def test_w13_a_threshold_that_would_do_nothing_is_refused_in_words(name):
     with pytest.raises(SettingsError) as refused:
-        engine.plan(settings(**{name: 100}), {}, Surroundings())
+        convert({"enabled": True, name: 100}, ConntrackSettings, "conntrack")
     assert f"connection_tracking.{name} of the section of DDoS defence" in str(refused.value)
 
 
