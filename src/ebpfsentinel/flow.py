@@ -16,6 +16,7 @@ import numpy as np
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError, Way
+from ebpfsentinel.model.processes import DescribesProcesses
 from ebpfsentinel.naming import Naming
 
 if TYPE_CHECKING:
@@ -58,15 +59,21 @@ class Flow:
         self._losing: set[str] = set()
 
     async def step(self) -> int:
-        """Drain every ring once; returns how many records that were."""
+        """Drain every ring once; returns how many records that were.
+
+        Those of domains that know processes come first: what others tell of was done by one.
+        """
         records = 0
-        for ring in self._kernel.rings():
+        for ring in sorted(self._kernel.rings(), key=self._comes_late):
             rows = self._kernel.drain(ring)
             if len(rows):
                 records += len(rows)
                 owner = self._kernel.owner(ring)
                 await self._finish(owner, self.feed(owner, ring, rows))
         return records
+
+    def _comes_late(self, ring: str) -> bool:
+        return not isinstance(self._engines[self._kernel.owner(ring)], DescribesProcesses)
 
     async def seed(self) -> None:
         """What was there before us: run the iterators of all domains."""

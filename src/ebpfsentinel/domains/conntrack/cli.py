@@ -100,8 +100,16 @@ def _row(flow: Mapping[str, Any]) -> Sequence[Any]:
         f"{flow['packets_fwd']}/{flow['packets_rev']}",
         f"{flow['bytes_fwd']}/{flow['bytes_rev']}",
         _clock(flow["last_seen_ns"]),
-        flow["pid"],
+        _process(flow),
     )
+
+
+def _process(flow: Mapping[str, Any]) -> str:
+    """The pid, and what it runs."""
+    if flow["pid"] is None:
+        return "-"
+    name = flow.get("exe", "").rpartition("/")[2] or flow.get("comm", "")
+    return f"{flow['pid']} {name}".rstrip()
 
 
 def _end(flow: Mapping[str, Any], side: str) -> str:

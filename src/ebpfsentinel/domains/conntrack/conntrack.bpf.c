@@ -31,7 +31,7 @@ static __always_inline bool ct_came_in(__u32 ifindex)
 	__u32 zero = 0;
 	const struct interfaces *known = bpf_map_lookup_elem(&interfaces, &zero);
 
-	return known && ifindex && ifindex < INTERFACES && known->by_ifindex[ifindex].slot;
+	return known && ifindex < INTERFACES && known->by_ifindex[ifindex].slot; /* 0 has none */
 }
 
 SEC("tc/egress")
