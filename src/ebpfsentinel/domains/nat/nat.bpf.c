@@ -81,36 +81,29 @@ static __always_inline void count_applied(struct nat_count *count, const struct 
 		count->dnat_applied++;
 }
 
-/* The key of a fragment: its identification in place of ports. False: it cannot be read. */
-static __always_inline bool fragment_key(struct __sk_buff *ctx, const struct packet *packet,
-					 struct tr_tuple *key, enum tr_hook hook)
+/* The key of a fragment: its identification in place of ports. */
+static __always_inline void fragment_key(const struct packet *packet, struct tr_tuple *key,
+					 enum tr_hook hook)
 {
-	__be16 id[2] = {};
-	long failed;
-
 	__builtin_memset(key, 0, sizeof(*key));
 	__builtin_memcpy(key->src_addr, packet->src_addr, 32);
-	failed = packet->family == 4 ? bpf_skb_load_bytes(ctx, packet->l3_offset + 4, id, 2)
-				     : bpf_skb_load_bytes(ctx, packet->l4_offset - 4, id, 4);
-	key->src_port = bpf_ntohs(id[0]);
-	key->dst_port = bpf_ntohs(id[1]);
+	key->src_port = packet->fragment_id >> 16;
+	key->dst_port = packet->fragment_id;
 	key->protocol = packet->protocol;
 	key->family = packet->family;
 	key->hook = hook;
 	key->kind = TR_FRAGMENT;
-	return !failed;
 }
 
 /* The first fragment of a flow whose translation is work->to: those behind it go the same way. */
-static __always_inline void remember_fragments(struct __sk_buff *ctx, const struct packet *packet,
-					       struct nat_work *work, const struct tr_head *head,
-					       __u64 now_ns, enum tr_hook hook)
+static __always_inline void remember_fragments(const struct packet *packet, struct nat_work *work,
+					       const struct tr_head *head, __u64 now_ns,
+					       enum tr_hook hook)
 {
 	struct tr_entry *entry = &work->entry;
 
 	__builtin_memset(entry, 0, sizeof(*entry));
-	if (!fragment_key(ctx, packet, &entry->from, hook))
-		return;
+	fragment_key(packet, &entry->from, hook);
 	entry->to = entry->from;
 	__builtin_memcpy(entry->to.src_addr, work->to.src_addr, 32);
 	entry->serial = bpf_get_prandom_u32() | 1;
@@ -194,7 +187,7 @@ static __always_inline int translate(struct __sk_buff *ctx, struct packet *packe
 	refresh(head, entry, packet, now_ns);
 	count_applied(count, entry);
 	if (packet->flags & PACKET_FRAGMENT)
-		remember_fragments(ctx, packet, work, head, now_ns, hook);
+		remember_fragments(packet, work, head, now_ns, hook);
 	if (!(entry->flags & TR_IDENTITY) && !rewrite(ctx, packet, &work->key, &work->to, true))
 		return discard(count);
 	return go_on(ctx, packet, hook);
@@ -226,7 +219,7 @@ static __always_inline int translate_first(struct __sk_buff *ctx, struct packet 
 	count->clashed += !work->entry.rule && !(flags & TR_IDENTITY);
 	count_applied(count, &work->entry);
 	if (packet->flags & PACKET_FRAGMENT)
-		remember_fragments(ctx, packet, work, head, packet_now(packet), hook);
+		remember_fragments(packet, work, head, packet_now(packet), hook);
 	if (!(flags & TR_IDENTITY) && !rewrite(ctx, packet, &work->key, &work->to, true))
 		return discard(count);
 	return go_on(ctx, packet, hook);
@@ -265,16 +258,15 @@ static __always_inline int translate_fragment(struct __sk_buff *ctx, struct pack
 	if (!head || !count || !work || !rules)
 		return TC_SHOT;
 	work->entry.since_ns = packet_now(packet);
-	if (fragment_key(ctx, packet, &work->key, hook)) {
-		entry = look_up(head, &work->key, &work->to, packet_now(packet));
-		if (entry && entry->flags & TR_IDENTITY)
-			return go_on(ctx, packet, hook);
-		if (entry) {
-			count->fragments++;
-			if (!rewrite(ctx, packet, &work->key, &work->to, false))
-				return discard(count);
-			return go_on(ctx, packet, hook);
-		}
+	fragment_key(packet, &work->key, hook);
+	entry = look_up(head, &work->key, &work->to, packet_now(packet));
+	if (entry && entry->flags & TR_IDENTITY)
+		return go_on(ctx, packet, hook);
+	if (entry) {
+		count->fragments++;
+		if (!rewrite(ctx, packet, &work->key, &work->to, false))
+			return discard(count);
+		return go_on(ctx, packet, hook);
 	}
 	if (rules->alert || !find_rule(ctx, rules, packet, head, work, hook, true))
 		return go_on(ctx, packet, hook);

@@ -30,6 +30,8 @@ MTU = 1300
 class Routed(Lab):
     """``client``, ``guarded`` (the router, with ``lan0`` and ``wan0``), ``isp`` and ``server``."""
 
+    mtu = MTU
+
     def __init__(self, tmp: Path) -> None:
         tag = uuid.uuid4().hex[:6]
         self.isp, self.server = f"lab-{tag}-c", f"lab-{tag}-d"
@@ -44,7 +46,7 @@ class Routed(Lab):
         for one, device, other, peer, mtu in (
             (self.sender, "eth0", self.guarded, "lan0", 1500),
             (self.guarded, "wan0", self.isp, "near0", 1500),
-            (self.isp, "far0", self.server, "eth0", MTU),
+            (self.isp, "far0", self.server, "eth0", self.mtu),
         ):
             ip("-n", one, "link", "add", device, "mtu", str(mtu), "type", "veth", "peer", "name",
                peer, "mtu", str(mtu), "netns", other)  # fmt: skip

@@ -1,0 +1,239 @@
+"""Address translation: what a packet of an established flow costs, and nftables beside it.
+
+**Cost.** BPF_PROG_RUN of a TC chain over a trace of 512 frames of 80 bytes, each of another
+established flow, restored before every run: with the translator in the chain and without it, in
+turn. ``egress`` is the way out (the source is rewritten), ``ingress`` the answers. Half of the flows
+have another port too.
+
+**Traffic.** A client, a router and a server in namespaces of their own, veth between them, their
+offloads on. The router forwards; it translates by an agent that masquerades and does nothing else, by
+nftables with the same one rule, or not at all (the server then has a route back). Throughput is
+iperf3's; connections are made by one client, one after the other, to one server (``greeting.py``).
+One run after the other, in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+
+from bench.bench_enforce import _row
+from bench.progrun import TRACE, Object, fd_of, prog_run, update
+from ebpfsentinel.domains.nat import DOMAIN
+from ebpfsentinel.domains.nat.tests import routed
+from ebpfsentinel.domains.nat.tests.judge import Judge
+from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.load import LinuxKernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUNS, ROUNDS, REPEATS = 9, 5, 400
+FRAME_BYTES = 80
+SECONDS = 2
+MUST, AIM = 120, 80
+_LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+_NFT = """add table inet bench
+add chain inet bench post { type nat hook postrouting priority srcnat; }
+add rule inet bench post oifname wan0 masquerade
+"""
+
+
+def run() -> list[dict[str, Any]]:
+    """The rows of the table."""
+    return [*costs(), *traffic()]
+
+
+class Turns:
+    """A TC program over 512 frames in turn."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(__file__).parent / "turns.bpf.c"
+            self._object = Object(compile_object(source, Path(folder) / "turns.bpf.o"))
+
+    def load(self, frames: list[bytes]) -> None:
+        """The frames of the trace."""
+        assert len(frames) == TRACE
+        body = b"".join(frame[:FRAME_BYTES].ljust(FRAME_BYTES, b"\0") for frame in frames)
+        update(self._object.map("trace"), bytes(4), bytes(8) + body)
+
+    def run(self, program: int) -> int:
+        """Nanoseconds per packet."""
+        update(self._object.map("target"), bytes(4), program.to_bytes(4, "little"))
+        wrapper = self._object.program("tc_turns")
+        return prog_run(wrapper, bytes(FRAME_BYTES), TRACE * REPEATS)[1]
+
+    def close(self) -> None:
+        self._object.close()
+
+
+def costs() -> Iterator[dict[str, Any]]:
+    """Added nanoseconds per packet."""
+    kernel, turns = LinuxKernel(), Turns()
+    kernel.load([DOMAIN])
+    try:
+        judge = Judge(kernel)
+        for family in (4, 6):
+            yield from _of_family(kernel, judge, turns, family)
+        judge.rules(snat_rules=[_rule("203.0.113.1"), _rule("2001:db8:ffff::1")])
+        turns.load([bytes(_frame(4, "198.51.100.9", "10.9.0.1", n)) for n in range(TRACE)])
+        yield _added(kernel, turns, "ingress", "IPv4, flows that no rule translates")
+    finally:
+        turns.close()
+        kernel.detach()
+
+
+def _rule(address: str) -> dict[str, Any]:
+    return {"id": f"s{len(address)}", "type": "snat", "translated_addr": address}
+
+
+def _of_family(
+    kernel: LinuxKernel, judge: Judge, turns: Turns, family: int
+) -> Iterator[dict[str, Any]]:
+    outside, server = {
+        4: ("203.0.113.1", "198.51.100.9"),
+        6: ("2001:db8:ffff::1", "2001:db8:9::9"),
+    }[family]
+    judge.rules(snat_rules=[_rule(outside)])
+    out, back = [], []
+    for n in range(TRACE):  # of two hosts that chose the same ports
+        inside = ("10.0.0.", "fd00::")[family == 6] + str(2 + n % 2)
+        out.append(_frame(family, inside, server, n // 2))
+        went = judge.leaves(out[-1])
+        back.append(_frame(family, server, outside, 0, went[TCP].sport, sport=443))
+        assert judge.comes(back[-1]).payload.dst == inside
+        judge.leaves(out[-1])
+    for name, frames in (("egress", out), ("ingress", back)):
+        turns.load([bytes(frame) for frame in frames])
+        before = judge.counts()["snat_applied"]
+        row = _added(kernel, turns, name, f"IPv{family}, established flow", must=MUST, aim=AIM)
+        assert judge.counts()["snat_applied"] - before >= RUNS * TRACE * REPEATS
+        yield row
+
+
+def _frame(family: int, src: str, dst: str, n: int, dport: int = 443, sport: int = 0) -> Ether:
+    ip = (IP, IPv6)[family == 6]
+    return _LINK / ip(src=src, dst=dst) / TCP(sport=sport or 20000 + n, dport=dport, flags="A")
+
+
+def _added(
+    kernel: LinuxKernel, turns: Turns, way: str, what: str, **goals: float
+) -> dict[str, Any]:
+    """With the translator in the chain and without it, in turn."""
+    root, chain, program = {
+        "egress": ("egress_root", "egress_chain", "egress_nat"),
+        "ingress": ("tc_root", "tc_chain", "tc_nat"),
+    }[way]
+    found = []
+    for _ in range(RUNS):
+        kernel._fill(chain, [fd_of(kernel, program)])  # noqa: SLF001 (a chain of ours)
+        translated = turns.run(fd_of(kernel, root))
+        kernel._fill(chain, [])  # noqa: SLF001
+        found.append(translated - turns.run(fd_of(kernel, root)))
+    kernel._fill(chain, [fd_of(kernel, program)])  # noqa: SLF001
+    return _row(f"NAT, {way}, {what}: added", "ns/packet", found, goals.get("must"), goals.get("aim"))
+
+
+# Traffic
+
+
+class _Lab(routed.Routed):
+    """All links alike; the ISP has a route to the inside, for when nobody translates."""
+
+    mtu = 1500
+
+    def connect(self) -> None:
+        super().connect()
+        self.offload(on=True)
+        self.run(self.isp, "ip", "route", "add", "10.0.0.0/24", "via", routed.WAN)
+
+
+@contextlib.contextmanager
+def _translating(lab: _Lab, how: str) -> Iterator[None]:
+    """By an agent, by nftables, or not."""
+    agent = None
+    if how == "ours":
+        agent = lab.translating(
+            snat_rules=[{"id": "m", "type": "masquerade", "interface": "wan0"}]
+        )
+    elif how == "nftables":
+        subprocess.run(
+            ["nsenter", f"--net=/run/netns/{lab.guarded}", "nft", "-f", "-"],  # noqa: S607
+            input=_NFT,
+            text=True,
+            check=True,
+        )
+    try:
+        yield
+    finally:
+        if agent:
+            agent.end()
+        elif how == "nftables":
+            lab.run(lab.guarded, "nft", "delete", "table", "inet", "bench")
+
+
+def traffic() -> Iterator[dict[str, Any]]:
+    """Throughput and connections: ours, nftables, and plain forwarding."""
+    ways = ("ours", "nftables", "plain forwarding")
+    bits: dict[str, list[float]] = {way: [] for way in ways}
+    connections: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        lab = _Lab(Path(folder))
+        try:
+            for _ in range(ROUNDS):
+                for way in ways:
+                    with _translating(lab, way):
+                        bits[way].append(_iperf3(lab))
+                        connections[way].append(_connections(lab))
+        finally:
+            lab.close()
+    for way in ways:
+        gigabits = [each / 1e9 for each in bits[way]]
+        yield _row(f"iperf3 through a router that masquerades, {way}", "Gbit/s", gigabits)
+        yield _row(f"connections through it, {way}", "connections/s", connections[way])
+    for name, found, goals in (
+        ("throughput: ours / nftables", _ratios(bits, "nftables"), (1.0, 1.5)),
+        ("connections/s: ours / nftables", _ratios(connections, "nftables"), (1.0, 1.5)),
+        ("throughput: ours / no translation", _ratios(bits, "plain forwarding"), (0.9, 0.95)),
+    ):
+        yield _row(f"NAT, {name}", "ratio", found, *goals)
+
+
+def _ratios(found: dict[str, list[float]], other: str) -> list[float]:
+    return [ours / theirs for ours, theirs in zip(found["ours"], found[other], strict=True)]
+
+
+def _iperf3(lab: _Lab) -> float:
+    lab.run(lab.server, "iperf3", "-s", "-D", "-1")
+    shown = lab.run(lab.client, "iperf3", "-J", "-t", str(SECONDS), "-c", routed.SERVER).stdout
+    return float(json.loads(shown)["end"]["sum_received"]["bits_per_second"])
+
+
+def _connections(lab: _Lab) -> float:
+    command = [sys.executable, "-m", "bench.greeting"]
+    server = ["nsenter", f"--net=/run/netns/{lab.server}", *command, "serve", routed.SERVER, "8000"]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as serving:  # noqa: S603
+        try:
+            assert serving.stdout is not None
+            serving.stdout.readline()
+            asked = ("ask", routed.SERVER, "8000", str(SECONDS), routed.CLIENT)
+            made, failed = lab.run(lab.client, *command, *asked).stdout.split()
+        finally:
+            serving.terminate()
+    assert failed == "0"
+    return int(made) / SECONDS
+
+
+if __name__ == "__main__":
+    for line in run():
+        print(json.dumps(line), flush=True)
