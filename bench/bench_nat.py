@@ -141,7 +141,9 @@ def _added(
         kernel._fill(chain, [])  # noqa: SLF001
         found.append(translated - turns.run(fd_of(kernel, root)))
     kernel._fill(chain, [fd_of(kernel, program)])  # noqa: SLF001
-    return _row(f"NAT, {way}, {what}: added", "ns/packet", found, goals.get("must"), goals.get("aim"))
+    return _row(
+        f"NAT, {way}, {what}: added", "ns/packet", found, goals.get("must"), goals.get("aim")
+    )
 
 
 # Traffic
@@ -163,9 +165,7 @@ def _translating(lab: _Lab, how: str) -> Iterator[None]:
     """By an agent, by nftables, or not."""
     agent = None
     if how == "ours":
-        agent = lab.translating(
-            snat_rules=[{"id": "m", "type": "masquerade", "interface": "wan0"}]
-        )
+        agent = lab.translating(snat_rules=[{"id": "m", "type": "masquerade", "interface": "wan0"}])
     elif how == "nftables":
         subprocess.run(
             ["nsenter", f"--net=/run/netns/{lab.guarded}", "nft", "-f", "-"],  # noqa: S607

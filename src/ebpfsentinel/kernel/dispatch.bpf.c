@@ -93,16 +93,52 @@ static __always_inline void restore_link(struct __sk_buff *ctx)
 		count_failure(FAILURE_LINK);
 }
 
-static __always_inline void parse_skb(struct __sk_buff *ctx, struct packet *packet)
+/*
+ * Are all headers that any domain looks at in the linear part? Of TCP that is the whole header, of UDP
+ * too; an ICMP error quotes more.
+ */
+static __always_inline bool has_headers(struct __sk_buff *ctx, struct packet *packet)
 {
-	if (ctx->data_end - ctx->data < HEADER_BYTES && ctx->data_end - ctx->data < ctx->len &&
-	    bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
-		count_failure(FAILURE_PULL);
-	packet->dry = 0;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct cursor cursor = cursor_at_l4(data, end, packet);
+	const __u8 *header = cursor.at;
+
+	if (packet->flags & PACKET_MALFORMED)
+		return false;
+	if (packet->flags & PACKET_LATER_FRAGMENT)
+		return true;
+	if (packet->protocol == PROTOCOL_UDP)
+		return (void *)(header + 8) <= end;
+	if (!(packet->flags & PACKET_TCP) || (void *)(header + 13) > end)
+		return false;
+	return (void *)(header + (header[12] >> 4) * 4) <= end;
+}
+
+/* A function of its own, so that the verifier follows it once. */
+__noinline int parse_linear(struct __sk_buff *ctx, struct packet *packet)
+{
+	if (!packet)
+		return 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
-	packet->bytes = ctx->len;
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
+	return has_headers(ctx, packet);
+}
+
+/*
+ * What TCP sends has its headers in the linear part and its payload in pages. To pull more of it in would
+ * copy a packet that TCP still holds: so only where headers are cut short.
+ */
+static __always_inline void parse_skb(struct __sk_buff *ctx, struct packet *packet)
+{
+	packet->dry = 0;
+	packet->bytes = ctx->len;
+	if (parse_linear(ctx, packet) || ctx->data_end - ctx->data >= HEADER_BYTES ||
+	    ctx->data_end - ctx->data >= ctx->len)
+		return;
+	if (bpf_skb_pull_data(ctx, ctx->len < HEADER_BYTES ? ctx->len : HEADER_BYTES))
+		count_failure(FAILURE_PULL);
+	parse_linear(ctx, packet);
 }
 
 static __always_inline int enter_tc(struct __sk_buff *ctx)

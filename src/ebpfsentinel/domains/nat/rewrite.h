@@ -151,15 +151,16 @@ static __always_inline bool store_ports(struct __sk_buff *ctx, const struct pack
 {
 	void *data = (void *)(long)ctx->data;
 	__be16 *ports = data + (OPAQUE(packet->l4_offset) & OFFSET_MAX);
+	__be16 identifier;
 
-	if ((void *)(ports + 4) > (void *)(long)ctx->data_end)
-		return false;
 	if (is_icmp(packet)) {
-		ports[ICMP_ID / 2] = bpf_htons(is_request(packet) ? to->src_port : to->dst_port);
-	} else {
-		ports[0] = bpf_htons(to->src_port);
-		ports[1] = bpf_htons(to->dst_port);
+		identifier = bpf_htons(is_request(packet) ? to->src_port : to->dst_port);
+		return !bpf_skb_store_bytes(ctx, packet->l4_offset + ICMP_ID, &identifier, 2, 0);
 	}
+	if ((void *)(ports + 2) > (void *)(long)ctx->data_end)
+		return false;
+	ports[0] = bpf_htons(to->src_port);
+	ports[1] = bpf_htons(to->dst_port);
 	return true;
 }
 
