@@ -2,37 +2,46 @@
 
 **Cost.** BPF_PROG_RUN of a TC chain over a trace of 512 frames of 80 bytes, each of another
 established flow, restored before every run: with the translator in the chain and without it, in
-turn. ``egress`` is the way out (the source is rewritten), ``ingress`` the answers. Half of the flows
-have another port too.
+turn. ``egress`` is the way out (the source is rewritten), ``ingress`` the answers. Half of the
+flows have another port too.
+
+**Packets.** Live frames (IPv4 UDP, 80 bytes, 512 flows) come into a router, which forwards them
+out of another veth, where they are counted; nobody takes them. All of it happens on one core, whose
+seconds are counted. The router masquerades: by an agent that does nothing else, by nftables with
+the same one rule, or not at all.
 
 **Traffic.** A client, a router and a server in namespaces of their own, veth between them, their
-offloads on. The router forwards; it translates by an agent that masquerades and does nothing else, by
-nftables with the same one rule, or not at all (the server then has a route back). Throughput is
-iperf3's; connections are made by one client, one after the other, to one server (``greeting.py``).
-One run after the other, in turn.
+offloads on; the same three ways (without translation the server has a route back). Throughput is
+iperf3's; connections are made by one client, one after the other, to one server
+(``greeting.py``). One run after the other, in turn.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from bench.bench_enforce import _row
+from bench.flood import BATCH, LIVE_FRAMES, core_seconds, nft, on_one_core
 from bench.progrun import TRACE, Object, fd_of, prog_run, update
 from ebpfsentinel.domains.nat import DOMAIN
 from ebpfsentinel.domains.nat.tests import routed
 from ebpfsentinel.domains.nat.tests.judge import Judge
 from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.kernel.load import LinuxKernel
+from tests.lab import Lab, ip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +59,7 @@ add rule inet bench post oifname wan0 masquerade
 
 def run() -> list[dict[str, Any]]:
     """The rows of the table."""
-    return [*costs(), *traffic()]
+    return [*costs(), *packets(), *traffic()]
 
 
 class Turns:
@@ -73,6 +82,22 @@ class Turns:
         wrapper = self._object.program("tc_turns")
         return prog_run(wrapper, bytes(FRAME_BYTES), TRACE * REPEATS)[1]
 
+    def send(self, lab: Lab, count: int) -> None:
+        """So many live frames out of ``send0``, from this thread, on whose core they go on."""
+        options = sized(
+            "opts_run",
+            data_in=ffi.from_buffer(bytes(FRAME_BYTES)),
+            data_size_in=FRAME_BYTES,
+            repeat=count,
+            flags=LIVE_FRAMES,
+            batch_size=BATCH,
+        )
+        with lab.inside(lab.sender):
+            index = socket.if_nametoindex("send0").to_bytes(4, "little")
+            update(self._object.map("way_out"), bytes(4), index)
+            program = self._object.program("xdp_turns")
+            check(lib().bpf_prog_test_run_opts(program, options), "sending live frames")
+
     def close(self) -> None:
         self._object.close()
 
@@ -86,7 +111,9 @@ def costs() -> Iterator[dict[str, Any]]:
         for family in (4, 6):
             yield from _of_family(kernel, judge, turns, family)
         judge.rules(snat_rules=[_rule("203.0.113.1"), _rule("2001:db8:ffff::1")])
-        turns.load([bytes(_frame(4, "198.51.100.9", "10.9.0.1", n)) for n in range(TRACE)])
+        turns.load(
+            [bytes(_frame("198.51.100.9", "10.9.0.1", 20000 + n, 443)) for n in range(TRACE)]
+        )
         yield _added(kernel, turns, "ingress", "IPv4, flows that no rule translates")
     finally:
         turns.close()
@@ -108,9 +135,9 @@ def _of_family(
     out, back = [], []
     for n in range(TRACE):  # of two hosts that chose the same ports
         inside = ("10.0.0.", "fd00::")[family == 6] + str(2 + n % 2)
-        out.append(_frame(family, inside, server, n // 2))
+        out.append(_frame(inside, server, 20000 + n // 2, 443))
         went = judge.leaves(out[-1])
-        back.append(_frame(family, server, outside, 0, went[TCP].sport, sport=443))
+        back.append(_frame(server, outside, 443, went[TCP].sport))
         assert judge.comes(back[-1]).payload.dst == inside
         judge.leaves(out[-1])
     for name, frames in (("egress", out), ("ingress", back)):
@@ -121,9 +148,9 @@ def _of_family(
         yield row
 
 
-def _frame(family: int, src: str, dst: str, n: int, dport: int = 443, sport: int = 0) -> Ether:
-    ip = (IP, IPv6)[family == 6]
-    return _LINK / ip(src=src, dst=dst) / TCP(sport=sport or 20000 + n, dport=dport, flags="A")
+def _frame(src: str, dst: str, sport: int, dport: int) -> Ether:
+    layer = IPv6 if ":" in src else IP
+    return _LINK / layer(src=src, dst=dst) / TCP(sport=sport, dport=dport, flags="A")
 
 
 def _added(
@@ -146,6 +173,111 @@ def _added(
     )
 
 
+_OURS = [{"id": "m", "type": "masquerade", "interface": "wan0"}]
+
+
+@contextlib.contextmanager
+def _translating(lab: Lab, how: str) -> Iterator[None]:
+    """By an agent, by nftables, or not."""
+    agent = None
+    if how == "ours":
+        inside = "lan0" if isinstance(lab, _Lab) else "guard0"
+        sections = routed.Routed.sections(snat_rules=_OURS)
+        sections["agent"]["interfaces"] = [inside, "wan0"]
+        agent = lab.agent(**sections)
+    elif how == "nftables":
+        nft(lab, _NFT)
+    try:
+        yield
+    finally:
+        if agent:
+            agent.end()
+        elif how == "nftables":
+            nft(lab, "delete table inet bench")
+
+
+# Packets
+
+
+class _Forwarding(Lab):
+    """What comes in by ``guard0``, from ``send0``, the router sends on by ``wan0`` to ``sink0``."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.sink = f"lab-{uuid.uuid4().hex[:6]}-s"
+        ip("netns", "add", self.sink)
+        super().__init__(tmp)
+
+    def connect(self) -> None:
+        """And a route for the flood's destination and sources."""
+        super().connect()
+        ip("-n", self.guarded, "addr", "flush", "dev", "guard0")
+        ip("-n", self.guarded, "addr", "add", "10.66.0.1/24", "dev", "guard0")
+        ip("-n", self.guarded, "link", "add", "wan0", "type", "veth", "peer", "sink0",
+           "netns", self.sink)  # fmt: skip
+        for name, device, address in (
+            (self.guarded, "wan0", routed.WAN),
+            (self.sink, "sink0", routed.ISP),
+        ):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
+            ip("-n", name, "link", "set", device, "up")
+        ip("-n", self.guarded, "route", "add", "10.77.0.2", "via", routed.ISP)
+        ip("-n", self.guarded, "route", "add", "198.18.0.0/16", "dev", "guard0")
+        self.run(self.guarded, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.run(self.guarded, "ping", "-c", "1", routed.ISP)
+        for device in ("guard0", "wan0"):
+            self.run(self.guarded, "ethtool", "-K", device, "gro", "on")
+
+    def frames(self) -> list[bytes]:
+        """UDP of 512 flows to somebody behind the router."""
+        told = self.run(self.guarded, "ip", "-j", "link", "show", "guard0").stdout
+        link = Ether(src="02:00:00:00:00:01", dst=json.loads(told)[0]["address"])
+        return [
+            bytes(link / IP(src=f"198.18.{n // 250}.{n % 250}", dst="10.77.0.2")
+                  / UDP(sport=4000 + n, dport=4242) / bytes(38))
+            for n in range(TRACE)
+        ]  # fmt: skip
+
+    def forwarded(self) -> int:
+        """Packets that came out."""
+        told = self.run(self.sink, "ip", "-j", "-s", "link", "show", "sink0").stdout
+        return int(json.loads(told)[0]["stats64"]["rx"]["packets"])
+
+    def close(self) -> None:
+        super().close()
+        ip("netns", "del", self.sink)
+
+
+def packets() -> Iterator[dict[str, Any]]:
+    """Small packets a second of one core."""
+    ways = ("ours", "nftables", "plain forwarding")
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        lab = _Forwarding(Path(folder))
+        turns = Turns()
+        turns.load(lab.frames())
+        try:
+            for _ in range(ROUNDS):
+                for way in ways:
+                    with _translating(lab, way), on_one_core():
+                        turns.send(lab, 100_000)
+                        found[way].append(_forwarded(lab, turns, 1_000_000))
+        finally:
+            turns.close()
+            lab.close()
+    for way in ways:
+        yield _row(f"80-byte packets forwarded by one core, {way}", "packets/s", found[way])
+    for other, goals in (("nftables", (1.0, 1.5)), ("plain forwarding", (None, None))):
+        yield _row(f"NAT, packets/s: ours / {other}", "ratio", _ratios(found, other), *goals)
+
+
+def _forwarded(lab: _Forwarding, turns: Turns, count: int) -> float:
+    before, began = lab.forwarded(), core_seconds()
+    turns.send(lab, count)
+    seconds, arrived = core_seconds() - began, lab.forwarded() - before
+    assert arrived > count * 0.95, f"{arrived} of {count} were forwarded"
+    return arrived / seconds
+
+
 # Traffic
 
 
@@ -155,31 +287,10 @@ class _Lab(routed.Routed):
     mtu = 1500
 
     def connect(self) -> None:
+        """As it says."""
         super().connect()
         self.offload(on=True)
         self.run(self.isp, "ip", "route", "add", "10.0.0.0/24", "via", routed.WAN)
-
-
-@contextlib.contextmanager
-def _translating(lab: _Lab, how: str) -> Iterator[None]:
-    """By an agent, by nftables, or not."""
-    agent = None
-    if how == "ours":
-        agent = lab.translating(snat_rules=[{"id": "m", "type": "masquerade", "interface": "wan0"}])
-    elif how == "nftables":
-        subprocess.run(
-            ["nsenter", f"--net=/run/netns/{lab.guarded}", "nft", "-f", "-"],  # noqa: S607
-            input=_NFT,
-            text=True,
-            check=True,
-        )
-    try:
-        yield
-    finally:
-        if agent:
-            agent.end()
-        elif how == "nftables":
-            lab.run(lab.guarded, "nft", "delete", "table", "inet", "bench")
 
 
 def traffic() -> Iterator[dict[str, Any]]:
@@ -222,7 +333,7 @@ def _iperf3(lab: _Lab) -> float:
 def _connections(lab: _Lab) -> float:
     command = [sys.executable, "-m", "bench.greeting"]
     server = ["nsenter", f"--net=/run/netns/{lab.server}", *command, "serve", routed.SERVER, "8000"]
-    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as serving:  # noqa: S603
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as serving:
         try:
             assert serving.stdout is not None
             serving.stdout.readline()
