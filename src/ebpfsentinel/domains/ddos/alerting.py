@@ -37,6 +37,7 @@ _WHY = {
     DdosReason.DDOS_OVERSIZE: "the echo request carries too much",
     DdosReason.DDOS_LIMIT: "its source is over the guard's limit",
     DdosReason.DDOS_THROTTLE: "throttled: its source is not known, or over its share",
+    DdosReason.DDOS_HALF_OPEN: "its source has too many connections that are half open",
     DdosReason.DDOS_BLOCK: "its source or prefix is blocked",
 }
 

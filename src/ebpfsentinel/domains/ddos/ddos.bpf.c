@@ -50,7 +50,7 @@ static __always_inline void count_stray(const struct scene *scene, __u32 type, _
 {
 	if (type < DDOS_RST_FLOOD || type > DDOS_ACK_FLOOD)
 		return;
-	if (tcp_flow(scene->ctx, scene->packet, 0, 0) != FLOW_ESTABLISHED &&
+	if (tcp_flow(scene->ctx, scene->packet, 0, 0) != OWNED_FLOW &&
 	    is_for_us(scene->ctx, scene->packet))
 		scene->count->stray[type] += every;
 }

@@ -40,11 +40,12 @@ enum ddos_type {
 /* Why a packet is refused. */
 enum ddos_reason {
 	DDOS_WANTED,
-	DDOS_COOKIE,   /* answered with a SYN cookie instead of going up */
-	DDOS_OVERSIZE, /* an echo request with too much in it */
-	DDOS_LIMIT,    /* its source is over the guard's limit */
-	DDOS_THROTTLE, /* a mitigation: unknown sources share what is left */
-	DDOS_BLOCK,    /* a mitigation: its source or prefix is blocked */
+	DDOS_COOKIE,    /* answered with a SYN cookie instead of going up */
+	DDOS_OVERSIZE,  /* an echo request with too much in it */
+	DDOS_LIMIT,     /* its source is over the guard's limit */
+	DDOS_THROTTLE,  /* a mitigation: unknown sources share what is left */
+	DDOS_BLOCK,     /* a mitigation: its source or prefix is blocked */
+	DDOS_HALF_OPEN, /* its source has too many connections that are half open */
 	DDOS_REASONS,
 };
 
@@ -72,7 +73,7 @@ struct ddos_head {
 	__u8 cookies;             /* the SYN guard is on; its limit is of all SYNs: 0 is none */
 	__u8 blocking;            /* there is something in ddos_blocked */
 	__u8 every_ack;           /* is looked at: there are too many */
-	__u8 pad[4];
+	__u32 half_open;          /* connections of a source, from which on none is begun; 0: any */
 };
 
 /* A source or a target, for one type. port is the source's for amplification, else the target's. */

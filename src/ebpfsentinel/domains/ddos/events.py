@@ -121,22 +121,22 @@ DDOS_SHARED = _record(
 )
 
 DDOS_COUNT = _record(
-    344,
+    352,
     (
         ("packets", ("<u8", (7,)), 0),
         ("bytes", ("<u8", (7,)), 56),
         ("refused", ("<u8", (7,)), 112),
         ("stray", ("<u8", (7,)), 168),
-        ("by_reason", ("<u8", (6,)), 224),
-        ("spared", "<u8", 272),
-        ("cookies_sent", "<u8", 280),
-        ("cookies_room", "<u8", 288),
-        ("cookies_none", "<u8", 296),
-        ("cookies_valid", "<u8", 304),
-        ("cookies_invalid", "<u8", 312),
-        ("new_sources", "<u8", 320),
-        ("new_meters", "<u8", 328),
-        ("new_known", "<u8", 336),
+        ("by_reason", ("<u8", (7,)), 224),
+        ("spared", "<u8", 280),
+        ("cookies_sent", "<u8", 288),
+        ("cookies_room", "<u8", 296),
+        ("cookies_none", "<u8", 304),
+        ("cookies_valid", "<u8", 312),
+        ("cookies_invalid", "<u8", 320),
+        ("new_sources", "<u8", 328),
+        ("new_meters", "<u8", 336),
+        ("new_known", "<u8", 344),
     ),
 )
 
@@ -164,6 +164,67 @@ INTERFACE_COUNT = _record(
         ("bytes", "<u8", 24),
         ("spared", "<u8", 32),
         ("egress_dropped", "<u8", 40),
+    ),
+)
+
+FLOW_COUNT = _record(
+    152,
+    (
+        ("created", "<u8", 0),
+        ("moved_in", "<u8", 8),
+        ("move_lost", "<u8", 16),
+        ("expired", "<u8", 24),
+        ("replaced", "<u8", 32),
+        ("ended", "<u8", 40),
+        ("evicted", ("<u8", (4,)), 48),
+        ("full", "<u8", 80),
+        ("raced", "<u8", 88),
+        ("tracked", "<u8", 96),
+        ("invalid", "<u8", 104),
+        ("related", "<u8", 112),
+        ("fragments_lost", "<u8", 120),
+        ("sources_full", "<u8", 128),
+        ("sweep_ns", "<u8", 136),
+        ("sweep_next", "<u8", 144),
+    ),
+)
+
+FLOW_SOURCE_KEY = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+    ),
+)
+
+FLOW_SOURCE = _record(
+    16,
+    (
+        ("flows", "<u4", 0),
+        ("half_open", "<u4", 4),
+        ("opened_ns", "<u8", 8),
+    ),
+)
+
+FLOW_FRAGMENT_KEY = _record(
+    40,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("id", "<u4", 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("pad", "<u2", 38),
+    ),
+)
+
+FLOW_FRAGMENT = _record(
+    16,
+    (
+        ("seen_ns", "<u8", 0),
+        ("src_port", "<u2", 8),
+        ("dst_port", "<u2", 10),
+        ("pad", "<u4", 12),
     ),
 )
 
@@ -258,6 +319,79 @@ LEDGER = _record(
     ),
 )
 
+FLOW_KEY = _record(
+    40,
+    (
+        ("addr", (("<u4", (4,)), (2,)), 0),
+        ("port", ("<u2", (2,)), 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("zone", "<u2", 38),
+    ),
+)
+
+FLOW_WINDOW = _record(
+    16,
+    (
+        ("end", "<u4", 0),
+        ("limit", "<u4", 4),
+        ("most", "<u4", 8),
+        ("scale", "|u1", 12),
+        ("flags", "|u1", 13),
+        ("pad", "<u2", 14),
+    ),
+)
+
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+FLOW_ENTRY = _record(
+    192,
+    (
+        ("key", FLOW_KEY, 0),
+        ("last_ns", "<u8", 40),
+        ("start_ns", "<u8", 48),
+        ("status", "<u4", 56),
+        ("ifindex", "<u4", 60),
+        ("packets", ("<u8", (2,)), 64),
+        ("bytes", ("<u8", (2,)), 80),
+        ("window", (FLOW_WINDOW, (2,)), 96),
+        ("owner", (FLOW_OWNER, (2,)), 128),
+        ("spare", ("<u8", (2,)), 176),
+    ),
+)
+
+FLOW_SET = _record(
+    1600,
+    (
+        ("tags", ("<u4", (8,)), 0),
+        ("lapse", ("<u4", (8,)), 32),
+        ("entries", (FLOW_ENTRY, (8,)), 64),
+    ),
+)
+
+FLOW_HEAD = _record(
+    232,
+    (
+        ("version", "<u4", 0),
+        ("sets", "<u4", 4),
+        ("hash_keys", ("<u8", (11,)), 8),
+        ("timeout", ("<u4", (32,)), 96),
+        ("pickup", "|u1", 224),
+        ("windows", "|u1", 225),
+        ("count_sources", "|u1", 226),
+        ("tell", "|u1", 227),
+        ("pad", "<u4", 228),
+    ),
+)
+
 DDOS_HEAD = _record(
     448,
     (
@@ -273,13 +407,56 @@ DDOS_HEAD = _record(
         ("cookies", "|u1", 441),
         ("blocking", "|u1", 442),
         ("every_ack", "|u1", 443),
-        ("pad", ("|u1", (4,)), 444),
+        ("half_open", "<u4", 444),
     ),
 )
 
 RECORDS = {
     "ddos_events": DDOS_EVENT,
 }
+
+
+class FlowState(enum.IntEnum):
+    """C ``enum flow_state``."""
+
+    FLOW_UNKNOWN = 0
+    FLOW_NEW = 1
+    FLOW_ESTABLISHED = 2
+    FLOW_RELATED = 3
+    FLOW_INVALID = 4
+
+
+class FlowStage(enum.IntEnum):
+    """C ``enum flow_stage``."""
+
+    FLOW_NONE = 0
+    FLOW_SYN_SENT = 1
+    FLOW_SYN_SENT_BOTH = 2
+    FLOW_SYN_RECV = 3
+    FLOW_TCP_ESTABLISHED = 4
+    FLOW_FIN_WAIT = 5
+    FLOW_CLOSE_WAIT = 6
+    FLOW_LAST_ACK = 7
+    FLOW_TIME_WAIT = 8
+    FLOW_CLOSE = 9
+    FLOW_PICKED_UP = 10
+    FLOW_UDP_NEW = 11
+    FLOW_UDP_REPLIED = 12
+    FLOW_UDP_STREAM = 13
+    FLOW_ICMP_NEW = 14
+    FLOW_ICMP_REPLIED = 15
+    FLOW_OTHER_NEW = 16
+    FLOW_OTHER_REPLIED = 17
+    FLOW_STAGE_MAX = 18
+
+
+class FlowClass(enum.IntEnum):
+    """C ``enum flow_class``."""
+
+    FLOW_CLASS_CLOSING = 0
+    FLOW_CLASS_UNREPLIED = 1
+    FLOW_CLASS_REPLIED = 2
+    FLOW_CLASS_ASSURED = 3
 
 
 class DdosMode(enum.IntEnum):
@@ -311,7 +488,8 @@ class DdosReason(enum.IntEnum):
     DDOS_LIMIT = 3
     DDOS_THROTTLE = 4
     DDOS_BLOCK = 5
-    DDOS_REASONS = 6
+    DDOS_HALF_OPEN = 6
+    DDOS_REASONS = 7
 
 
 class PacketAction(enum.IntEnum):

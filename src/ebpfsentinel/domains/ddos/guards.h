@@ -3,6 +3,7 @@
 #ifndef EBPFSENTINEL_DDOS_GUARDS_H
 #define EBPFSENTINEL_DDOS_GUARDS_H
 
+#include "flows.h"
 #include "known.h"
 #include "tables.h"
 
@@ -12,6 +13,8 @@ static __always_inline enum ddos_reason judge_syn(const struct scene *scene)
 	const struct ddos_limit *all = &scene->head->guard[DDOS_SYN_FLOOD];
 	struct ddos_party source;
 
+	if (scene->head->half_open && flow_half_open(scene->packet) >= scene->head->half_open)
+		return DDOS_HALF_OPEN;
 	if (!scene->head->cookies)
 		return DDOS_WANTED;
 	if (all->interval && shared_conforms(scene, &scene->shared->syn, all))
@@ -68,12 +71,12 @@ static __always_inline enum ddos_reason judge_ack(const struct scene *scene)
 	const struct ddos_limit *limit = &scene->head->guard[DDOS_ACK_FLOOD];
 	struct ddos_party source;
 	bool cookie = false;
-	enum flow flow;
+	enum owned flow;
 
 	if (is_known(scene->head, packet))
 		return DDOS_WANTED;
 	flow = tcp_flow(scene->ctx, packet, copy_headers(packet, scene->data, scene->end), &cookie);
-	if (flow == FLOW_ESTABLISHED || cookie) {
+	if (flow == OWNED_FLOW || cookie) {
 		if (!packet->dry)
 			make_known(packet, scene->count);
 		scene->count->cookies_valid += cookie && !packet->dry;
@@ -81,7 +84,7 @@ static __always_inline enum ddos_reason judge_ack(const struct scene *scene)
 	}
 	if (!limit->interval || !is_for_us(scene->ctx, packet))
 		return DDOS_WANTED;
-	scene->count->cookies_invalid += flow == FLOW_LISTENER && !packet->dry;
+	scene->count->cookies_invalid += flow == OWNED_LISTENER && !packet->dry;
 	source = source_of(packet, DDOS_ACK_FLOOD);
 	return conforms(scene, &source, limit) ? DDOS_WANTED : DDOS_LIMIT;
 }

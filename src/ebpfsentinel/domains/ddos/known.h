@@ -18,7 +18,8 @@
 #define FAMILY_INET 2
 #define FAMILY_INET6 10
 
-enum flow { FLOW_NONE, FLOW_LISTENER, FLOW_ESTABLISHED };
+/* What of this host a packet is for. */
+enum owned { OWNED_NOT, OWNED_LISTENER, OWNED_FLOW };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -57,17 +58,17 @@ static __always_inline void make_known(struct packet *packet, struct ddos_count 
 		count->new_known++;
 }
 
-/* The flow of a TCP packet; on FLOW_LISTENER, is its acknowledgement a cookie of ours? */
-static __noinline enum flow tcp_flow(void *ctx, const struct packet *packet, struct syncookie *copy,
-				     bool *cookie)
+/* The flow of a TCP packet; on OWNED_LISTENER, is its acknowledgement a cookie of ours? */
+static __noinline enum owned tcp_flow(void *ctx, const struct packet *packet,
+				      struct syncookie *copy, bool *cookie)
 {
 	struct bpf_sock *socket = tcp_socket(ctx, packet);
-	enum flow found = FLOW_ESTABLISHED;
+	enum owned found = OWNED_FLOW;
 
 	if (!socket)
-		return FLOW_NONE;
+		return OWNED_NOT;
 	if (socket->state == TCP_LISTENING) {
-		found = FLOW_LISTENER;
+		found = OWNED_LISTENER;
 		if (copy)
 			*cookie = !bpf_tcp_check_syncookie(socket, copy->ip, sizeof(copy->ip),
 							   (void *)copy->tcp, 20);
@@ -77,17 +78,17 @@ static __noinline enum flow tcp_flow(void *ctx, const struct packet *packet, str
 }
 
 /* A UDP socket that is connected to the packet's source. */
-static __noinline enum flow udp_flow(void *ctx, const struct packet *packet)
+static __noinline enum owned udp_flow(void *ctx, const struct packet *packet)
 {
 	struct bpf_sock_tuple tuple = {};
 	__u32 bytes = put_tuple(&tuple, packet);
 	struct bpf_sock *socket = bpf_sk_lookup_udp(ctx, &tuple, bytes, BPF_F_CURRENT_NETNS, 0);
-	enum flow found = FLOW_NONE;
+	enum owned found = OWNED_NOT;
 
 	if (!socket)
-		return FLOW_NONE;
+		return OWNED_NOT;
 	if (socket->state == SOCKET_ESTABLISHED)
-		found = FLOW_ESTABLISHED;
+		found = OWNED_FLOW;
 	bpf_sk_release(socket);
 	return found;
 }
@@ -98,8 +99,8 @@ static __always_inline bool is_of_flow(void *ctx, struct packet *packet, struct 
 	if (!(packet->flags & PACKET_PORTS) || !packet->family)
 		return false;
 	if (packet->protocol == PROTOCOL_UDP)
-		return udp_flow(ctx, packet) == FLOW_ESTABLISHED;
-	if (!(packet->flags & PACKET_TCP) || tcp_flow(ctx, packet, 0, 0) != FLOW_ESTABLISHED)
+		return udp_flow(ctx, packet) == OWNED_FLOW;
+	if (!(packet->flags & PACKET_TCP) || tcp_flow(ctx, packet, 0, 0) != OWNED_FLOW)
 		return false;
 	if (!packet->dry)
 		make_known(packet, count);

@@ -104,8 +104,8 @@ class ConnectionTracking(Section):
         int,
         Meta(
             ge=1,
-            description="Handshakes of a source not completed (with connection tracking).",
-            extra_json_schema=_RESERVED,
+            le=100_000_000,
+            description="Half-open connections of a source, while connections are tracked.",
         ),
     ] = 100
     rst_threshold: Annotated[Rate, Meta(description="RSTs a second of one source.")] = 50

@@ -72,6 +72,7 @@ def _put_guards(head: Any, settings: DdosSettings) -> None:
         _put(head, "guard", AttackType.ICMP_FLOOD, limit(icmp.max_pps))
         head["icmp_payload_bytes"] = icmp.max_payload_size
     if tcp.enabled:
+        head["half_open"] = tcp.half_open_threshold
         _put(head, "guard", AttackType.RST_FLOOD, limit(tcp.rst_threshold))
         _put(head, "guard", AttackType.FIN_FLOOD, limit(tcp.fin_threshold))
         _put(head, "guard", AttackType.ACK_FLOOD, limit(tcp.ack_threshold))
