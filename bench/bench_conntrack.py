@@ -4,6 +4,8 @@
 less the same with an empty chain. One established flow; 512 in turn; all flows in an order that no
 cache foresees (each packet then waits for memory three times); the table 50 % and 95 % full.
 
+**Asking.** What it costs an XDP program to ask what a packet is to the flows there are.
+
 **New flows.** A SYN of a flow that is not there, into an empty table, and into one that is full of
 others that are unreplied, which give way.
 
@@ -20,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from bench.progrun import Object, fd_of, prog_run, update
@@ -29,6 +32,7 @@ from ebpfsentinel.domains.conntrack.tests.tracked import Tracked
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.action import FlowTable
+from ebpfsentinel.model.domain import Domain, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +99,7 @@ def tracker() -> Iterator[tuple[Tracked, Talk]]:
 def run() -> list[dict[str, Any]]:
     """The rows of the table."""
     with tracker() as (tracked, talk):
-        return [*costs(tracked, talk), million(tracked, talk)]
+        return [*costs(tracked, talk), *asking(tracked), million(tracked, talk)]
 
 
 def switch(tracked: Tracked, *, on: bool) -> None:
@@ -151,7 +155,57 @@ def costs(tracked: Tracked, talk: Talk) -> Iterator[dict[str, Any]]:
                 lambda some=some: talk.run((ACK,), some, packets=PACKETS, scattered=True),
                 **fields,
             ) | {"flows": there}
+    empty(tracked, FLOWS)
+    tracked.settings(max_entries=FLOWS, window_checks=True)
+    talk.run(HANDSHAKE, 1)
+    yield added(
+        tracked,
+        "one established flow, windows checked",
+        lambda: talk.run((ACK,), 1, packets=PACKETS),
+    )
     yield from new_flows(tracked, talk)
+
+
+class Nobody:
+    """An engine for a card; only its module matters."""
+
+
+def asking(tracked: Tracked) -> Iterator[dict[str, Any]]:
+    """What it costs an XDP program to ask for the state of a packet."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = compile_object(Path(__file__).parent / "state.bpf.c", Path(folder) / "state.bpf.o")
+        card: Any = Domain(
+            name="asks",
+            summary="Asks.",
+            settings=msgspec.Struct,
+            engine=Nobody,  # type: ignore[arg-type]
+            object=str(target),
+            programs=(Program("xdp_asks", order=10),),
+        )
+        tracked.kernel.load([DOMAIN, card])
+    empty(tracked, FLOWS)
+    for ends, family in ((Ends(), "IPv4"), (Ends().six(), "IPv6")):
+        tracked.come(ends.tcp("S"))
+        tracked.leave(ends.back("SA"))
+        for name, frame in (("established", ends.tcp("A")), ("new", ends.udp())):
+            found = []
+            for _ in range(ROUNDS):
+                taken = [_chained(tracked, on, frame) for on in ((), ("asks",))]
+                found.append(taken[1] - taken[0])
+            yield {
+                "name": f"XDP asks for the state of a packet that is {name}, {family}",
+                "unit": "ns",
+                "median": round(statistics.median(found)),
+                "spread": [min(found), max(found)],
+            }
+    tracked.kernel.load([DOMAIN])
+
+
+def _chained(tracked: Tracked, enabled: tuple[str, ...], frame: bytes) -> int:
+    kernel = tracked.kernel
+    kernel._enabled = enabled  # noqa: SLF001
+    kernel._fill_chains()  # noqa: SLF001
+    return kernel.run("xdp_root", frame, PACKETS).duration_ns
 
 
 def new_flows(tracked: Tracked, talk: Talk) -> Iterator[dict[str, Any]]:
@@ -195,8 +249,9 @@ def million(tracked: Tracked, talk: Talk) -> dict[str, Any]:
     memory, there_before = kernel_memory(), len(tracked.kernel.flows())
     talk.run(WHOLE, MILLION)
     row = tracked.kernel.total("flow_count")[0]
-    more = {name: np.asarray(row[name] - before[name]).sum() for name in row.dtype.names}
-    gone = sum(int(more[name]) for name in ("expired", "replaced", "ended", "evicted"))
+    ends = ("expired", "replaced", "ended", "evicted")
+    more = {name: np.asarray(row[name] - before[name]).sum() for name in (*ends, "created", "full")}
+    gone = sum(int(more[name]) for name in ends)
     there = len(tracked.kernel.flows())
     return {
         "name": "1,000,000 connections opened and closed: flows not accounted for",

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.lab import AGENT, GUARDED, GUARDED6, SENDER, SENDER6, Lab
+from tests.lab import AGENT, GUARDED, GUARDED6, SENDER, SENDER6, Lab, ip
 
 ENDS = {4: (SENDER, GUARDED), 6: (SENDER6, GUARDED6)}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -326,6 +326,48 @@ def until_load(agent, connections):
             return
         assert time.monotonic() < deadline, (connections, found)
         time.sleep(0.05)
+
+
+@pytest.fixture
+def behind(lab):
+    """A third host, which the guarded one forwards to; its namespace."""
+    name = f"{lab.guarded}-r"
+    ip("netns", "add", name)
+    ip("-n", lab.guarded, "link", "add", "guard1", "type", "veth", "peer", "far0", "netns", name)
+    for space, device, ours in ((lab.guarded, "guard1", "10.78.0.1"), (name, "far0", "10.78.0.2")):
+        ip("-n", space, "addr", "add", f"{ours}/24", "dev", device)
+        ip("-n", space, "link", "set", device, "up")
+    ip("-n", name, "route", "add", "default", "via", "10.78.0.1")
+    ip("-n", lab.sender, "route", "add", "10.78.0.0/24", "via", GUARDED)
+    lab.run(lab.guarded, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    yield name
+    ip("netns", "del", name)
+
+
+@pytest.mark.parametrize("guarded", [["guard0", "guard1"], ["guard1"], ["guard0"]])
+def test_a_forwarded_packet_counts_once(lab, behind, guarded):
+    agent = lab.agent(agent={"interfaces": guarded}, **sections())
+    assert lab.run(lab.sender, "ping", "-c", "5", "-i", "0.2", "10.78.0.2").returncode == 0
+    flow = until(agent, "--address", "10.78.0.2", state="replied")
+    assert (flow["src_ip"], flow["packets_fwd"], flow["packets_rev"]) == (SENDER, 5, 5)
+    with lab.inside(behind):
+        listener = socket.create_server(("10.78.0.2", 80))
+    with lab.inside(lab.sender):
+        client = socket.create_connection(("10.78.0.2", 80), 10)
+    server, _ = listener.accept()
+    with listener, client, server:
+        talk(client, server, 5)
+        flow = until(agent, "--port", "80", state="established")
+        assert flow["packets_fwd"] < 15
+
+
+@BOTH
+def test_what_goes_over_lo_counts_once(lab, family):
+    agent = lab.agent(agent={"interfaces": ["guard0", "lo"]}, **sections())
+    there = {4: "127.0.0.1", 6: "::1"}[family]
+    assert lab.run(lab.guarded, "ping", "-c", "3", "-i", "0.2", there).returncode == 0
+    flow = until(agent, "--protocol", "icmp" if family == 4 else "icmpv6", state="replied")
+    assert (flow["packets_fwd"], flow["packets_rev"]) == (3, 3)
 
 
 def test_metrics_of_flows(lab):
