@@ -32,7 +32,6 @@ from ebpfsentinel.kernel.declared import DeclaredObject, read_object
 from ebpfsentinel.kernel.fake_maps import FakeArray, FakeMap, FakeMapOfMaps, fake_map
 from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.flows import END, MOVE, FakeFlows, Layout
-from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import HOST_KINDS, INTERFACE_KINDS, can_do_without, kind_of
 from ebpfsentinel.kernel.ring import record_stride
@@ -308,10 +307,8 @@ class FakeKernel:
             self._flows().end_here(action)
 
     def _flows(self) -> FakeFlows:
-        target = self._maps[FLOW_TABLES]
-        assert isinstance(target, FakeMapOfMaps)  # noqa: S101
         layout = Layout.of(self._objects[_DISPATCH].declared.btf)
-        return FakeFlows(target, layout, self._run_action)
+        return FakeFlows(self._maps, layout, self._run_action)
 
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""

@@ -129,6 +129,14 @@ class FakeMap:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: nothing of {value} at {slot}")
 
+    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
+        """Refused, as :meth:`swap`."""
+        raise KernelError(f"map {self.name} is no map of maps: no {element} at {slot}")
+
+    def link(self, slot: int, other: int) -> None:
+        """Refused, as :meth:`swap`."""
+        raise KernelError(f"map {self.name} is no map of maps: no {slot} for {other}")
+
     def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: {len(writes)} writes to {slot}")

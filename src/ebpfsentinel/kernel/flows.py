@@ -23,7 +23,7 @@ from ebpfsentinel.model.flows import CLASS_BITS, TICK_SHIFT, WAYS
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.flows import Ends
 
 MAP = "flow_tables"
+COUNTS = "flow_sources", "flow_count"
 MOVE, END = "flow_move", "flow_end"
 _USED, _BUSY = 1, 2
 _ENDED = 1 << 15
@@ -41,8 +42,14 @@ _MIX, _GOLDEN = 0xD6E8FEB86659FD93, 0x9E3779B97F4A7C15
 _WORDS = ((0, 0), (1, 0)), ((0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3))
 
 
-class Behind(Protocol):
-    """What is wanted of the map of maps."""
+class Map(Protocol):
+    """What is wanted of maps: of the map of maps, and of those that count flows."""
+
+    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Keys and values."""
+
+    def delete(self, keys: NDArray[Any]) -> None:
+        """Delete entries."""
 
     def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
         """What is behind the slot as memory, shape ``(elements,)``; None: nothing."""
@@ -77,8 +84,9 @@ class Layout:
 class Flows:
     """The flow table of one kernel. ``run`` carries out a :class:`~...model.action.Run`."""
 
-    def __init__(self, behind: Behind, layout: Layout, run: Callable[[Run], None]) -> None:
-        self._behind, self.layout, self._run = behind, layout, run
+    def __init__(self, maps: Mapping[str, Map], layout: Layout, run: Callable[[Run], None]) -> None:
+        self._maps, self.layout, self._run = maps, layout, run
+        self._behind = maps[MAP]
 
     def read(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """The flows that are there, of all sets or of ``count`` from ``first`` on."""
@@ -134,8 +142,7 @@ class Flows:
     def put(self, action: FlowTable) -> None:
         """Carry out a :class:`~ebpfsentinel.model.action.FlowTable`."""
         if action.head is None:
-            self._behind.empty(0)
-            self._behind.empty(1)
+            self._drop()
             return
         head = np.array(action.head).reshape(1).view(self.layout.head)
         table = self._behind.table(0, self.layout.set)
@@ -145,7 +152,19 @@ class Flows:
                 head["hash_keys"] = known["hash_keys"]
                 known[:] = head
                 return
+            if known["version"] != head["version"]:
+                self._drop()
+                table = None
         self._replace(table, head)
+
+    def _drop(self) -> None:
+        """Leave no table, and nothing that was counted of its flows."""
+        if self._behind.table(0, self.layout.set) is None:
+            return
+        self._behind.empty(0)
+        self._behind.empty(1)
+        for name in COUNTS:
+            self._maps[name].delete(self._maps[name].read()[0])
 
     def _replace(self, before: NDArray[Any] | None, head: NDArray[Any]) -> None:
         made = np.zeros(1 + int(head["sets"][0]), self.layout.set)

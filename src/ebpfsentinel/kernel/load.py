@@ -25,7 +25,6 @@ from ebpfsentinel.kernel.apply import Others, apply_actions, kill
 from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
-from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
@@ -357,7 +356,7 @@ class LinuxKernel:
 
     def _flows(self) -> Flows:
         layout = Layout.of(self._objects[_DISPATCH].btf)
-        return Flows(self._maps[FLOW_TABLES], layout, self._run_action)
+        return Flows(self._maps, layout, self._run_action)
 
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""

@@ -40,8 +40,6 @@ static __always_inline __u32 ct_first_stage(const struct packet *packet)
 	if (packet->flags & PACKET_TCP)
 		return (packet->tcp_flags & FLOW_TCP_KINDS) == FLOW_TCP_SYN ? FLOW_SYN_SENT
 									    : FLOW_PICKED_UP;
-	if (packet->protocol == PROTOCOL_TCP)
-		return FLOW_PICKED_UP; /* a later fragment */
 	if (packet->protocol == PROTOCOL_UDP)
 		return FLOW_UDP_NEW;
 	return flow_is_icmp(packet) ? FLOW_ICMP_NEW : FLOW_OTHER_NEW;
@@ -103,10 +101,11 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 		return 0;
 	search.key = from->entries[way].key;
 	flow_place(&search, head);
-	if (!ct_claim(table, &search, now_ns, FLOW_CLASS_REPLIED, &claim, count) || !claim.set) {
+	if (ct_claim(table, &search, now_ns, FLOW_CLASS_REPLIED, &claim, count) != CT_CLAIMED ||
+	    !claim.set) {
 		if (from->entries[way].status & FLOW_ENDED)
 			return 0;
-		count->move_lost++;
+		CT_ADD(count->move_lost);
 		ct_uncount_source(&from->entries[way], from->entries[way].status & FLOW_HALF_OPEN,
 				  !!(from->entries[way].status & FLOW_COUNTED));
 		return 0;
@@ -116,7 +115,7 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 	claim.set->lapse[claim.way & (FLOW_WAYS - 1)] = from->lapse[way];
 	ct_publish(&claim, search.tag);
 	from->tags[way] = 0;
-	count->moved_in++;
+	CT_ADD(count->moved_in);
 	return 1;
 }
 
@@ -143,9 +142,10 @@ static __noinline int ct_take_over(struct track *track)
 	return 0;
 }
 
-/* A packet of no flow: it begins one, or is invalid. */
+/* A packet of no flow: it begins one, or is invalid. 1: another CPU was at the place. */
 static __noinline int ct_begin(struct track *track)
 {
+	enum ct_claimed claimed;
 	__u32 stage = ct_first_stage(track->packet);
 	struct ct_claim claim = {};
 	struct flow_entry *entry;
@@ -155,10 +155,10 @@ static __noinline int ct_begin(struct track *track)
 		return 0;
 	}
 	ct_is(track, FLOW_NEW);
-	if (!ct_claim(track->table, &track->search, track->now_ns, ct_most(track, stage), &claim,
-		      track->count) ||
-	    !claim.set)
-		return 0;
+	claimed = ct_claim(track->table, &track->search, track->now_ns, ct_most(track, stage),
+			   &claim, track->count);
+	if (claimed != CT_CLAIMED || !claim.set)
+		return claimed == CT_RACED;
 	claim.way &= FLOW_WAYS - 1;
 	entry = &claim.set->entries[claim.way];
 	ct_first_packet(track, entry, stage);
@@ -169,7 +169,7 @@ static __noinline int ct_begin(struct track *track)
 		ct_count_source(entry, track->now_ns);
 	claim.set->lapse[claim.way] = ct_lapse(ct_head(track), stage, track->now_ns);
 	ct_publish(&claim, track->search.tag);
-	track->count->created++;
+	CT_ADD(track->count->created);
 	ct_tell(entry, track->now_ns, CT_NEW, 0);
 	return 0;
 }

@@ -15,7 +15,6 @@
 #include "conntrack.h"
 #include "flows.h"
 
-#define CT_TRIES 3
 #define CT_RANK 40 /* a rank is above a time of lapsing, and that above a way */
 #define CT_ROOM 56 /* and free ways are above a rank */
 #define CT_ENOUGH 4
@@ -54,6 +53,12 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } ct_listen SEC(".maps");
+
+/*
+ * What must add up is added as one: user space runs programs too, and before Linux 6.5 a packet may
+ * come in between.
+ */
+#define CT_ADD(counter) __sync_fetch_and_add(&(counter), 1)
 
 static __always_inline struct flow_count *ct_count(void)
 {
@@ -135,7 +140,7 @@ __noinline int ct_count_source(struct flow_entry *entry, __u64 now_ns)
 		source = bpf_map_lookup_elem(&flow_sources, &key);
 	}
 	if (!source) {
-		count->sources_full++;
+		CT_ADD(count->sources_full);
 		return 0;
 	}
 	__sync_fetch_and_add(&source->flows, 1);
@@ -179,13 +184,13 @@ __noinline int ct_finish(const struct flow_entry *entry, __u64 now_ns, __u32 why
 	if (entry->status & FLOW_COUNTED)
 		ct_uncount_source(entry, entry->status & FLOW_HALF_OPEN, 1);
 	if (why == CT_EXPIRED)
-		count->expired++;
+		CT_ADD(count->expired);
 	else if (why == CT_REPLACED)
-		count->replaced++;
+		CT_ADD(count->replaced);
 	else if (why == CT_ENDED)
-		count->ended++;
+		CT_ADD(count->ended);
 	else
-		count->evicted[(why - CT_EVICTED_CLOSING) & 3]++;
+		CT_ADD(count->evicted[(why - CT_EVICTED_CLOSING) & 3]);
 	return ct_tell(entry, now_ns, CT_GONE, why);
 }
 
@@ -286,6 +291,8 @@ static __noinline int ct_sweep(void *table, __u64 now_ns)
 	return 0;
 }
 
+enum ct_claimed { CT_FULL, CT_RACED, CT_CLAIMED };
+
 /* A way for a new flow, busy until it is put in. */
 struct ct_claim {
 	struct flow_set *set;
@@ -306,8 +313,9 @@ static __always_inline bool ct_second_is_better(__u64 costs, __u64 costs_other)
 }
 
 /* `most`: the highest class that gives way. */
-static __always_inline bool ct_claim(void *table, const struct flow_search *search, __u64 now_ns,
-				     __u32 most, struct ct_claim *claim, struct flow_count *count)
+static __always_inline enum ct_claimed ct_claim(void *table, const struct flow_search *search,
+						__u64 now_ns, __u32 most, struct ct_claim *claim,
+						struct flow_count *count)
 {
 	struct flow_set *one = flow_set_at(table, search->index[0]);
 	struct flow_set *other = flow_set_at(table, search->index[1]);
@@ -315,7 +323,7 @@ static __always_inline bool ct_claim(void *table, const struct flow_search *sear
 	__u64 costs, costs_other;
 
 	if (!one || !other)
-		return false;
+		return CT_RACED;
 	costs = ct_choose(one, tick);
 	if (costs >> CT_ROOM < CT_ENOUGH) {
 		costs_other = ct_choose(other, tick);
@@ -327,23 +335,20 @@ static __always_inline bool ct_claim(void *table, const struct flow_search *sear
 	rank = costs >> CT_RANK & 0xff;
 	way = costs & (FLOW_WAYS - 1);
 	if (rank > CT_RANK_CLASS + most) {
-		count->full++;
-		return false;
+		CT_ADD(count->full);
+		return CT_FULL;
 	}
 	before = OPAQUE(one->tags[way]);
 	if (before & FLOW_BUSY || !before != !rank ||
-	    __sync_val_compare_and_swap(&one->tags[way], before, search->tag | FLOW_BUSY) !=
-		    before) {
-		count->raced++;
-		return false;
-	}
+	    __sync_val_compare_and_swap(&one->tags[way], before, search->tag | FLOW_BUSY) != before)
+		return CT_RACED;
 	if (before)
 		ct_finish(&one->entries[way], now_ns,
 			  rank == CT_RANK_LAPSED ? CT_EXPIRED
 						 : CT_EVICTED_CLOSING + rank - CT_RANK_CLASS);
 	claim->set = one;
 	claim->way = way;
-	return true;
+	return CT_CLAIMED;
 }
 
 static __always_inline void ct_publish(const struct ct_claim *claim, __u32 tag)

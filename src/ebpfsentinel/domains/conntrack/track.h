@@ -211,6 +211,22 @@ static __always_inline bool ct_put_key(struct track *track)
 	return true;
 }
 
+/*
+ * A flow that is not there: it was in the table from before, or begins. Where another CPU was at the
+ * place, it may be there by now.
+ */
+static __noinline int ct_begin_or_find(struct track *track)
+{
+	__u32 attempt;
+
+	ct_take_over(track);
+	for (attempt = 0; attempt < 2; attempt++)
+		if (ct_try(track) || !ct_begin(track))
+			return 0;
+	CT_ADD(track->count->raced);
+	return 0;
+}
+
 static __always_inline void ct_track(struct track *track)
 {
 	if (ct_is_error(track->packet)) {
@@ -221,11 +237,8 @@ static __always_inline void ct_track(struct track *track)
 		return;
 	track->count->tracked++;
 	flow_place(&track->search, ct_head(track));
-	if (ct_try(track))
-		return;
-	if (ct_take_over(track) && ct_try(track))
-		return;
-	ct_begin(track);
+	if (!ct_try(track))
+		ct_begin_or_find(track);
 }
 
 /* Is the table there, and the packet one that is tracked? */

@@ -263,7 +263,7 @@ static __always_inline bool flow_may_begin(const struct packet *packet, bool pic
 	__u8 kinds = packet->tcp_flags & FLOW_TCP_KINDS;
 
 	if (packet->flags & PACKET_LATER_FRAGMENT)
-		return true;
+		return packet->protocol != PROTOCOL_TCP;
 	if (flow_is_icmp(packet))
 		return flow_icmp_kind(packet) == FLOW_ICMP_ASKS;
 	if (!(packet->flags & PACKET_TCP))

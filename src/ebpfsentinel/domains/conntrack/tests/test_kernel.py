@@ -17,7 +17,7 @@ from ebpfsentinel.domains.conntrack.tests.packets import (
     solicitation,
 )
 from ebpfsentinel.domains.conntrack.tests.tracked import IN, all_of
-from ebpfsentinel.model.action import EndFlows, MapWrite
+from ebpfsentinel.model.action import EndFlows, FlowTable, MapWrite
 from ebpfsentinel.model.flows import FlowFilter
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
@@ -368,6 +368,28 @@ def test_flows_move_to_a_table_of_another_size(tracked, size):
         tracked.come(Ends(sport=1000).tcp("A"))
         assert len(tracked.flows()) == 101
     assert len(tracked.flows()) == status["active"] == status["moved"]
+
+
+def test_without_a_table_nothing_of_its_flows_stays_counted(tracked):
+    tracked.come(FOUR.tcp("S"), FOUR.udp())
+    assert tracked.poll()["active"] == 2
+    tracked.apply(FlowTable(None))
+    tracked.come(FOUR.tcp("A"))
+    assert tracked.flows() == []
+    tracked.settings()
+    assert tracked.sources() == {}
+    assert tracked.poll()["active"] == 0
+
+
+def test_a_table_of_another_version_is_not_taken_over(tracked):
+    tracked.come(FOUR.tcp("S"))
+    other = tracked.kernel._flows().head()[0]
+    other["version"] += 1
+    tracked.apply(FlowTable(other))
+    assert tracked.flows() == []
+    tracked.settings()
+    tracked.come(FOUR.udp())
+    assert tracked.poll()["active"] == len(tracked.flows()) == 1
 
 
 def test_events_are_emitted_only_while_somebody_listens(tracked):
