@@ -16,11 +16,11 @@ SEC("tc")
 int tc_conntrack(struct __sk_buff *ctx)
 {
 	struct packet *packet = packet_of(&tc_packet);
-	struct track track = {.ctx = ctx, .packet = packet};
+	struct track track;
 
 	if (!packet)
 		return TC_NEXT;
-	if (packet->ifindex != LOOPBACK_IFINDEX && ct_prepare(&track))
+	if (packet->ifindex != LOOPBACK_IFINDEX && ct_prepare(&track, ctx, packet, false))
 		ct_track(&track);
 	return tc_next(ctx, packet);
 }
@@ -38,11 +38,12 @@ SEC("tc/egress")
 int egress_conntrack(struct __sk_buff *ctx)
 {
 	struct packet *packet = packet_of(&egress_packet);
-	struct track track = {.ctx = ctx, .packet = packet, .leaves = !ctx->ingress_ifindex};
+	struct track track;
 
 	if (!packet)
 		return TC_NEXT;
-	if (!ct_came_in(ctx->ingress_ifindex) && ct_prepare(&track))
+	if (!ct_came_in(ctx->ingress_ifindex) &&
+	    ct_prepare(&track, ctx, packet, !ctx->ingress_ifindex))
 		ct_track(&track);
 	return egress_next(ctx, packet);
 }

@@ -242,16 +242,20 @@ static __always_inline void ct_track(struct track *track)
 }
 
 /* Is the table there, and the packet one that is tracked? */
-static __always_inline bool ct_prepare(struct track *track)
+static __always_inline bool ct_prepare(struct track *track, struct __sk_buff *ctx,
+				       struct packet *packet, bool leaves)
 {
-	if (!flow_is_tracked(track->packet) || track->packet->dry)
+	if (!flow_is_tracked(packet) || packet->dry)
 		return false;
+	track->ctx = ctx;
+	track->packet = packet;
+	track->leaves = leaves;
 	track->table = flow_table_in_force();
 	track->head = track->table ? flow_head_of(track->table) : 0;
 	track->count = ct_count();
 	if (!track->head || !track->count)
 		return false;
-	track->now_ns = packet_now(track->packet);
+	track->now_ns = packet_now(packet);
 	if (track->now_ns >= track->count->sweep_ns)
 		ct_sweep(track->table, track->now_ns);
 	return true;
