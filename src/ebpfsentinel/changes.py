@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ebpfsentinel.config import convert
+from ebpfsentinel.kernel.owners import cgroups, executables
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import (
@@ -232,8 +233,15 @@ class Changes:
         found = _surveyed(self._domains[name].survey) if is_enabled(section) else {}
         on = (d for n, d in self._domains.items() if is_enabled(getattr(settings, n)))
         provided = frozenset(chain.from_iterable(domain.provides for domain in on))
+        card = self._domains[name]
         around = replace(
-            self._surroundings(), files=files, surveyed=found, provided=provided, anew=anew
+            self._surroundings(),
+            files=files,
+            surveyed=found,
+            provided=provided,
+            executables=executables(card.executables(section, runtime)),
+            cgroups=cgroups(card.cgroups(section, runtime)),
+            anew=anew,
         )
         return _Inputs(section, runtime, around)
 

@@ -20,6 +20,7 @@ from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.capture import read_capture
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import possible_cpus
+from ebpfsentinel.kernel.owners import cgroups, executables
 from ebpfsentinel.model.access import Attempt, Configured
 from ebpfsentinel.model.action import MapWrite
 from ebpfsentinel.model.domain import Surroundings, Tools
@@ -122,6 +123,8 @@ def _around(domain: Domain, attempt: Attempt, slots: Mapping[str, int]) -> Surro
         utc_offset_s=time.localtime(now_ns // 1_000_000_000).tm_gmtoff,
         interfaces=slots,
         files={path: _read(path, domain.name) for path in domain.files(attempt.settings)},
+        executables=executables(domain.executables(attempt.settings, attempt.runtime)),
+        cgroups=cgroups(domain.cgroups(attempt.settings, attempt.runtime)),
         cpus=possible_cpus(),
         boot_offset_ns=clock.boot_offset_ns(),
         **attempt.known,

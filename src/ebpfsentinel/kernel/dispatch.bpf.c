@@ -50,7 +50,7 @@ static __always_inline int enter(struct xdp_md *ctx, bool dry)
 	packet->bytes = frame_bytes(ctx);
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
 	look_up_interface(packet);
-	look_up_floor(packet, FLOOR_XDP);
+	look_up_floor(packet, HOOK_XDP);
 	bpf_tail_call(ctx, &xdp_chain, 0);
 	return xdp_pass(ctx, packet);
 }
@@ -152,7 +152,7 @@ static __always_inline int enter_tc(struct __sk_buff *ctx)
 	if (packet->by_xdp == XDP_GENERIC)
 		restore_link(ctx);
 	parse_skb(ctx, packet);
-	look_up_floor(packet, FLOOR_TC);
+	look_up_floor(packet, HOOK_TC);
 	bpf_tail_call(ctx, &tc_chain, 0);
 	return TC_NEXT;
 }
@@ -188,7 +188,7 @@ int egress_root(struct __sk_buff *ctx)
 	packet->ifindex = ctx->ifindex;
 	look_up_interface(packet);
 	parse_skb(ctx, packet);
-	look_up_floor(packet, FLOOR_EGRESS);
+	look_up_floor(packet, HOOK_EGRESS);
 	bpf_tail_call(ctx, &egress_chain, 0);
 	return TC_NEXT;
 }

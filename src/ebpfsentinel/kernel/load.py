@@ -103,6 +103,7 @@ class LinuxKernel:
         self._floor = Floor()
         self._fragments = True
         self._engaged: set[str] = set()
+        self._lapse: tuple[int, Sequence[str]] = (0, ())
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
@@ -194,9 +195,15 @@ class LinuxKernel:
             for name in self._enabled
             if name in self._objects
             for program in self._objects[name].programs.values()
-            if program.kind == kind and not (program.card and program.card.called_from)
+            if program.kind == kind and self._is_chained(program)
         ]
         return sorted(found, key=lambda program: program.card.order if program.card else 0)
+
+    def _is_chained(self, program: LoadedProgram) -> bool:
+        card = program.card
+        if card is None:
+            return True
+        return not card.called_from and (not card.on_call or card.name in self._engaged)
 
     def _fill(self, chain: str, programs: Sequence[int]) -> None:
         if len(programs) > _CHAIN_SLOTS:
@@ -380,10 +387,13 @@ class LinuxKernel:
         self._forget(present_interfaces())
         (self._engaged.add if action.on else self._engaged.discard)(action.program)
         try:
+            if self._places:
+                self._fill_chains()
             self._follow_engaged()
         except KernelError:
             self._engaged = before
             raise
+        self.lapse(*self._lapse)  # places in the chains may be others now
 
     def _follow_engaged(self) -> None:
         """TC is where it has work to do, and nowhere else."""
@@ -424,6 +434,7 @@ class LinuxKernel:
             places = [place for place, p in enumerate(self._chain(kind)) if p.fd in own]
             self._head[f"lapse_{kind}"] = sum(1 << place for place in places)
         self._head["lapse_ns"] = at_ns
+        self._lapse = at_ns, domains
         self.apply([head_action(self._head)])
 
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.conditions import RuleLanguage
 
+    Runtime = Mapping[str, Sequence[msgspec.Struct]]
+    """The runtime items of a domain, by collection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -29,7 +32,8 @@ class Program:
     parse of the packet). ``instead_of`` names the program that this one stands in for when that one
     does not load or attach: a step of a fallback ladder. ``optional`` programs may be missing.
     ``called_from`` is the table (a program array) and the slot from which other programs of the
-    domain reach it by tail call: such a program is in no chain.
+    domain reach it by tail call: such a program is in no chain. One ``on_call`` is in its chain
+    while it is engaged (:class:`~ebpfsentinel.model.action.Engage`).
     """
 
     name: str
@@ -37,6 +41,7 @@ class Program:
     instead_of: str = ""
     optional: bool = False
     called_from: tuple[str, int] | None = None
+    on_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,9 @@ class Surroundings:
 
     ``provided`` is what the cards of the domains that are on say they provide to others.
 
-    ``netns`` is the inode of the agent's network namespace.
+    ``netns`` is the inode of the agent's network namespace. ``executables`` are the files that the
+    card's ``executables`` asked for, as device (major << 20 | minor) and inode, (0, 0) where there
+    is none; ``cgroups`` the ids of the control groups that its ``cgroups`` asked for.
 
     ``secret`` is random, made for this run: nobody outside can guess what is derived from it.
 
@@ -102,6 +109,8 @@ class Surroundings:
     utc_offset_s: int = 0
     provided: frozenset[str] = frozenset()
     netns: int = 0
+    executables: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    cgroups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     secret: bytes = b""
     anew: bool = False
     own_addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -223,6 +232,9 @@ class Domain:
     domain that must be polled and ticked more often. ``files`` names the files that the settings
     refer to, ``hosts`` the DNS names, which are resolved again when their TTL is over. ``provides``
     names what others may build on while the domain is on, such as ``flows``.
+    ``executables`` names files that settings and runtime items mean by where they are;
+    ``cgroups`` control groups: a path of the unified hierarchy, with all below it, or a word in the
+    name of one, such as the id of a container.
     ``survey`` names a function (``module:attribute``) without arguments that looks at something of
     the machine which only this domain cares for, and gives plain values; asked before each plan.
 
@@ -244,6 +256,8 @@ class Domain:
     collections: tuple[Collection, ...] = ()
     files: Callable[[Any], Sequence[str]] = lambda _settings: ()
     hosts: Callable[[Any], Sequence[str]] = lambda _settings: ()
+    executables: Callable[[Any, Runtime], Sequence[str]] = lambda _settings, _runtime: ()
+    cgroups: Callable[[Any, Runtime], Sequence[str]] = lambda _settings, _runtime: ()
     survey: str = ""
     provides: tuple[str, ...] = ()
     routes: str = ""

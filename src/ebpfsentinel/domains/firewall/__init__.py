@@ -2,6 +2,7 @@
 
 from ebpfsentinel.domains.firewall.engine import FirewallEngine
 from ebpfsentinel.domains.firewall.groups import files_of, hosts_of
+from ebpfsentinel.domains.firewall.owners import cgroups_of, executables_of
 from ebpfsentinel.domains.firewall.settings import RULE_COLUMNS, FirewallRule, FirewallSettings
 from ebpfsentinel.model.domain import Collection, Domain, Program
 
@@ -14,6 +15,7 @@ DOMAIN = Domain(
     programs=(
         Program("xdp_firewall", order=10),
         Program("tc_firewall", order=10, instead_of="xdp_firewall"),
+        Program("egress_firewall", order=20, optional=True, on_call=True),
         Program("xdp_reject", called_from=("fw_xdp_calls", 0), optional=True),
         Program("tc_reject", called_from=("fw_tc_calls", 0), optional=True),
         Program("xdp_mirror", called_from=("fw_xdp_calls", 1), optional=True),
@@ -22,6 +24,8 @@ DOMAIN = Domain(
     polled=("fw_count", "fw_rejects", "fw_copies"),
     files=lambda settings: files_of(settings.aliases),
     hosts=lambda settings: hosts_of(settings.aliases),
+    executables=executables_of,
+    cgroups=cgroups_of,
     routes="ebpfsentinel.domains.firewall.api:routes",
     commands="ebpfsentinel.domains.firewall.cli:commands",
     collections=(

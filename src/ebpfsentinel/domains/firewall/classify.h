@@ -53,6 +53,7 @@ static __always_inline void put_keys(struct fw_scratch *scratch, const struct pa
 	scratch->keys[FW_INNER_VLAN] = packet->inner_vlan_id;
 	scratch->keys[FW_INTERFACE] = packet->interface;
 	scratch->keys[FW_STATE] = packet->flow_state;
+	scratch->keys[FW_OWNER] = scratch->owner;
 }
 
 /*
@@ -279,23 +280,25 @@ static __always_inline __u64 among_all(const struct fw_tables *bank, const struc
 }
 
 /* The packet of this CPU and hook; before Linux 5.12 a global function takes no pointer to it. */
-static __always_inline const struct packet *judged(__u32 tc)
+static __always_inline const struct packet *judged(enum hook hook)
 {
 	__u32 zero = 0;
 
-	return tc ? bpf_map_lookup_elem(&tc_packet, &zero)
-		  : bpf_map_lookup_elem(&xdp_packet, &zero);
+	if (hook == HOOK_XDP)
+		return bpf_map_lookup_elem(&xdp_packet, &zero);
+	return hook == HOOK_TC ? bpf_map_lookup_elem(&tc_packet, &zero)
+			       : bpf_map_lookup_elem(&egress_packet, &zero);
 }
 
 /*
  * Is there one among the fresh rules of the bank in `slot` that ranks before what was `found`?
  * Returns the first of them, else `found`. A global function, see fw_locate.
  */
-__noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
+__noinline __u64 fw_fresh(__u32 hook, __u32 slot, __u64 found)
 {
 	__u32 zero = 0, count, number;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
-	const struct packet *packet = judged(tc);
+	const struct packet *packet = judged(hook);
 	const struct fw_tables *bank = tables_of(parts_at(slot));
 	__u64 before = found ? FOUND_PRIORITY(found) : ~0ULL;
 	__u64 says;
@@ -323,9 +326,9 @@ __noinline __u64 fw_fresh(__u32 tc, __u32 slot, __u64 found)
  * The first rule of the bank in `slot` that matches, as FOUND; 0: none. Where one address leaves
  * only a few rules, these are checked one by one. A global function, see fw_locate.
  */
-__noinline __u64 fw_classify(__u32 tc, __u32 slot)
+__noinline __u64 fw_classify(__u32 hook, __u32 slot)
 {
-	const struct packet *packet = judged(tc);
+	const struct packet *packet = judged(hook);
 	void *parts = parts_at(slot);
 	const struct fw_tables *bank = tables_of(parts);
 	__u64 found;
@@ -335,7 +338,7 @@ __noinline __u64 fw_classify(__u32 tc, __u32 slot)
 	found = bank->sparse ? among_few(bank, packet, parts) : UNDECIDED;
 	if (found == UNDECIDED)
 		found = among_all(bank, packet, parts, slot);
-	return bank->fresh_count ? fw_fresh(tc, slot, found) : found;
+	return bank->fresh_count ? fw_fresh(hook, slot, found) : found;
 }
 
 /* For rule sets that ask for MAC addresses. */
@@ -351,14 +354,14 @@ static __always_inline void put_macs(void *data, void *end)
 	scratch->keys[FW_SRC_MAC] = mac(macs + 3);
 }
 
-static __always_inline __u64 in_place(const struct fw_head *head, bool tc, __u32 place)
+static __always_inline __u64 in_place(const struct fw_head *head, enum hook hook, __u32 place)
 {
-	return fw_classify(tc, 2 * place + (head->current >> place & 1));
+	return fw_classify(hook, 2 * place + (head->current >> place & 1));
 }
 
 /* Ask the banks of the packet's family in turn, mostly there is one; 0: no rule matches. */
 static __always_inline struct fw_found first_match(const struct fw_head *head,
-						   const struct packet *packet, bool tc)
+						   const struct packet *packet, enum hook hook)
 {
 	union {
 		__u64 whole;
@@ -369,9 +372,9 @@ static __always_inline struct fw_found first_match(const struct fw_head *head,
 
 	if (!packet->family || !banks)
 		return found.rule;
-	found.whole = in_place(head, tc, first);
+	found.whole = in_place(head, hook, first);
 	for (bank = 1; bank < FW_BANKS && bank < banks && !found.whole; bank++)
-		found.whole = in_place(head, tc, first + bank);
+		found.whole = in_place(head, hook, first + bank);
 	return found.rule;
 }
 

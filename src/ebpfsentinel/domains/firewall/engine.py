@@ -19,7 +19,11 @@ from ebpfsentinel.domains.firewall.generation import NUMBERS, RuleSet, less, mor
 from ebpfsentinel.domains.firewall.mirrors import absent, check_present, links_of
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, Checker
 from ebpfsentinel.domains.firewall.samples import Samples
-from ebpfsentinel.domains.firewall.settings import FirewallRuleView, FirewallSettings
+from ebpfsentinel.domains.firewall.settings import (
+    FirewallRule,
+    FirewallRuleView,
+    FirewallSettings,
+)
 from ebpfsentinel.domains.firewall.sources import added, sources
 from ebpfsentinel.domains.firewall.texts import ports_text
 from ebpfsentinel.domains.firewall.usage import Usage
@@ -33,32 +37,18 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.domain import Tools
 
-_SHOWN = (
-    "vlan_id",
-    "src_alias",
-    "dst_alias",
-    "src_port_alias",
-    "dst_port_alias",
-    "negate_source",
-    "negate_destination",
-    "icmp_type",
-    "icmp_code",
-    "flags",
-    "dscp_match",
-    "fragment",
-    "state",
-    "max_src_states",
-    "max_src_rate",
-    "inner_vlan_id",
-    "src_mac",
-    "dst_mac",
-    "cpu",
-    "mirror",
-    "schedule",
-    "expires_at",
+_TOLD: tuple[str, ...] = ("id", "priority", "action", "protocol", "enabled", "src_ip", "dst_ip")
+_TOLD += ("src_port", "dst_port", "scope")
+_SHOWN = tuple(
+    name
+    for name in FirewallRuleView.__struct_fields__
+    if name in FirewallRule.__struct_fields__ and name not in _TOLD
 )
+"""Fields that a view has as the rule has them."""
 _QUIET_NS, _LATEST_NS = 1_000_000_000, 10_000_000_000
 """So long after the last of small changes, or the first, all rules are compiled."""
+_LOOK_AGAIN_NS, _FOR_EVER = 5_000_000_000, 1 << 63
+"""Executables are replaced, and control groups come and go: so long what was found is believed."""
 DEFAULT_RULE = "default-policy"
 """The rule id that events carry when no rule matched."""
 
@@ -109,7 +99,10 @@ class FirewallEngine:
             check_present(written, around.links, self._mirrors)
         state, actions = whole(self._set, settings, tuple(rules), checked, around)
         waits = links_of(state.mirrors, around.links)
-        return Plan(state, actions, self._memo(state), self._checker.until_ns, waits)
+        until_ns = self._checker.until_ns
+        if state.owners is not None:
+            until_ns = min(until_ns or _FOR_EVER, around.now_ns + _LOOK_AGAIN_NS)
+        return Plan(state, actions, self._memo(state), until_ns, waits)
 
     def _small(
         self, settings: FirewallSettings, runtime: Sequence[msgspec.Struct], around: Surroundings
@@ -248,7 +241,11 @@ class FirewallEngine:
             "mode": settings.mode.value,
             "default_policy": settings.default_policy.value,
             "rule_count": len(self._set.rules),
-            "unresolved": [*self._checker.groups.waiting(), *absent(self._links)],
+            "unresolved": [
+                *self._checker.groups.waiting(),
+                *absent(self._links),
+                *self._checker.owners.absent(),
+            ],
         }
 
     def metrics(self) -> Sequence[Metric]:

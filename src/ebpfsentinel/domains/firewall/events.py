@@ -143,12 +143,13 @@ FW_PACKET = _record(
 )
 
 FW_SCRATCH = _record(
-    264,
+    272,
     (
         ("keys", ("<u8", (16,)), 0),
         ("at", ("<u2", (16,)), 128),
         ("common", ("<u2", (16,)), 160),
         ("packet", FW_PACKET, 192),
+        ("owner", "<u8", 264),
     ),
 )
 
@@ -272,6 +273,64 @@ FW_RATE = _record(
         ("addr", ("<u4", (4,)), 0),
         ("family", "<u4", 16),
         ("name", "<u4", 20),
+    ),
+)
+
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+LISTENER_KEY = _record(
+    24,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("netns", "<u4", 16),
+        ("port", "<u2", 20),
+        ("protocol", "|u1", 22),
+        ("family", "|u1", 23),
+    ),
+)
+
+LISTENER = _record(
+    32,
+    (
+        ("owner", FLOW_OWNER, 0),
+        ("sock", "<u8", 24),
+    ),
+)
+
+OWNER_KEY = _record(
+    16,
+    (
+        ("start_ns", "<u8", 0),
+        ("pid", "<u4", 8),
+        ("pad", "<u4", 12),
+    ),
+)
+
+OWNER_FACTS = _record(
+    40,
+    (
+        ("exe_inode", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("exe_device", "<u4", 16),
+        ("uid", "<u4", 20),
+        ("comm", "|S16", 24),
+    ),
+)
+
+FW_EXE = _record(
+    16,
+    (
+        ("inode", "<u8", 0),
+        ("device", "<u4", 8),
+        ("pad", "<u4", 12),
     ),
 )
 
@@ -422,7 +481,7 @@ FW_PART = _record(
 )
 
 FW_HEAD = _record(
-    80,
+    104,
     (
         ("current", "<u4", 0),
         ("banks", ("|u1", (2,)), 4),
@@ -431,9 +490,10 @@ FW_HEAD = _record(
         ("asks", "|u1", 8),
         ("mirrors", "|u1", 9),
         ("keep_state", "|u1", 10),
-        ("pad", "|u1", 11),
-        ("sample_every", "<u4", 12),
-        ("serial", ("<u8", (8,)), 16),
+        ("out", "|u1", 11),
+        ("netns", "<u4", 12),
+        ("sample_every", "<u4", 16),
+        ("serial", ("<u8", (10,)), 24),
     ),
 )
 
@@ -457,16 +517,6 @@ FLOW_WINDOW = _record(
         ("scale", "|u1", 12),
         ("flags", "|u1", 13),
         ("pad", "<u2", 14),
-    ),
-)
-
-FLOW_OWNER = _record(
-    24,
-    (
-        ("start_ns", "<u8", 0),
-        ("cgroup_id", "<u8", 8),
-        ("pid", "<u4", 16),
-        ("uid", "<u4", 20),
     ),
 )
 
@@ -540,7 +590,8 @@ class FwField(enum.IntEnum):
     FW_DST_MAC = 11
     FW_TIME = 12
     FW_STATE = 13
-    FW_FIELDS = 14
+    FW_OWNER = 14
+    FW_FIELDS = 15
 
 
 class FwFragment(enum.IntEnum):

@@ -5,6 +5,7 @@
 #include "act.h"
 #include "classify.h"
 #include "limit.h"
+#include "owners.h"
 #include "report.h"
 
 struct {
@@ -149,6 +150,26 @@ static __always_inline void look_closer(const struct fw_head *head, struct packe
 		put_macs(data, end);
 	if (head->asks & FW_HEAD_STATE)
 		put_state(packet, data, end);
+	if (head->asks & FW_HEAD_OWNER)
+		put_receiver(head, packet, data, end);
+}
+
+/* The verdict in the packet, reported; true: it is carried out. */
+static __always_inline bool is_denied(const struct fw_head *head, struct packet *packet)
+{
+	bool denied;
+
+	if (packet->action == ACTION_PASS)
+		return false;
+	if (packet->action != ACTION_LOG && (packet->dry || head->mode == FW_MODE_ALERT))
+		packet->flags |= PACKET_WOULD;
+	denied = packet->action != ACTION_LOG && head->mode == FW_MODE_BLOCK;
+	if (denied && packet_spared(packet))
+		packet->action = ACTION_SPARED;
+	if (packet->dry)
+		return false;
+	report(packet);
+	return denied;
 }
 
 /*
@@ -161,7 +182,6 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 	bool again = tc && packet->by_xdp;
 	const struct fw_head *head = head_in_force();
 	struct fw_found rule;
-	bool denied;
 
 	if (!head) {
 		count_failure(FAILURE_TABLES);
@@ -173,7 +193,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		sample(head, packet, data, end);
 	if (head->asks)
 		look_closer(head, packet, data, end);
-	rule = first_match(head, packet, tc);
+	rule = first_match(head, packet, tc ? HOOK_TC : HOOK_XDP);
 	if (rule.rule_id) {
 		packet->rule_id = rule.rule_id;
 		packet->mirror = rule.order >> FW_MIRROR_AT & 3;
@@ -191,17 +211,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 	}
 	if (!packet->dry)
 		count_hit(packet->rule_id, packet->bytes);
-	if (packet->action == ACTION_PASS)
-		return false;
-	if (packet->action != ACTION_LOG && (packet->dry || head->mode == FW_MODE_ALERT))
-		packet->flags |= PACKET_WOULD;
-	denied = packet->action != ACTION_LOG && head->mode == FW_MODE_BLOCK;
-	if (denied && packet_spared(packet))
-		packet->action = ACTION_SPARED;
-	if (packet->dry)
-		return false;
-	report(packet);
-	return denied;
+	return is_denied(head, packet);
 }
 
 SEC("xdp")
@@ -225,6 +235,40 @@ int tc_firewall(struct __sk_buff *ctx)
 		return TC_NEXT;
 	return tc_act(ctx, packet,
 		      judge(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, true));
+}
+
+/*
+ * Judge a packet that leaves, by the rules that ask for processes: no other is about it, and there is no
+ * default policy for it.
+ */
+static __always_inline bool judge_leaving(struct __sk_buff *ctx, struct packet *packet)
+{
+	const struct fw_head *head = head_in_force();
+	__u32 wide = packet->family == 6;
+	union {
+		__u64 whole;
+		struct fw_found rule;
+	} found = {};
+
+	if (!head || !packet->family || !(head->out >> wide & 1) || !put_sender(ctx))
+		return false;
+	found.whole = in_place(head, HOOK_EGRESS, FW_OUT_PLACE + wide);
+	if (!found.rule.rule_id)
+		return false;
+	packet->rule_id = found.rule.rule_id;
+	packet->action = found.rule.order & (FW_LIMITED - 1);
+	count_hit(packet->rule_id, packet->bytes);
+	return is_denied(head, packet);
+}
+
+SEC("tc/egress")
+int egress_firewall(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&egress_packet);
+
+	if (!packet)
+		return TC_NEXT;
+	return judge_leaving(ctx, packet) ? egress_drop(ctx, packet) : egress_next(ctx, packet);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -12,7 +12,8 @@
 #define FW_LEAF_WORDS 8
 #define FW_LEAVES (FW_WORDS / FW_LEAF_WORDS) /* of one bitmap */
 #define FW_BANKS 4                           /* of one address family: 16,384 rules */
-#define FW_PLACES (2 * FW_BANKS)             /* the banks of IPv4, then those of IPv6 */
+#define FW_OUT_PLACE (2 * FW_BANKS)          /* behind the banks of IPv4 and those of IPv6 */
+#define FW_PLACES (FW_OUT_PLACE + 2)         /* and two for what leaves */
 #define FW_POOL 65536                        /* any u16 is in bounds */
 #define FW_BUCKETS 262144
 #define FW_FIELD_SLOTS 16
@@ -40,6 +41,7 @@ enum fw_field {
 	FW_DST_MAC,
 	FW_TIME,  /* boot clock, seconds */
 	FW_STATE, /* enum flow_state */
+	FW_OWNER, /* class of the executable << 8 | class of the control group, of the local end */
 	FW_FIELDS,
 };
 
@@ -222,6 +224,7 @@ struct fw_bank {
 /* What some rules ask for that not every packet is looked at for. */
 #define FW_HEAD_MACS 1
 #define FW_HEAD_STATE 2 /* or have limits */
+#define FW_HEAD_OWNER 4
 
 /*
  * What is in force: which of its two slots (2 * place, 2 * place + 1) of fw_banks is current for
@@ -235,8 +238,9 @@ struct fw_head {
 	__u8 asks;           /* FW_HEAD_... */
 	__u8 mirrors;        /* some rules have packets copied */
 	__u8 keep_state;     /* packets of flows that are there pass where no rule says otherwise */
-	__u8 pad;
-	__u32 sample_every;      /* headers of one packet in so many, on each CPU; 0: of none */
+	__u8 out;            /* bit 0: there are rules for IPv4 packets that leave, bit 1: IPv6 */
+	__u32 netns;         /* inode of the network namespace that we guard */
+	__u32 sample_every;  /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
 };
 
@@ -260,6 +264,7 @@ struct fw_scratch {
 	__u16 at[FW_FIELD_SLOTS];
 	__u16 common[FW_FIELD_SLOTS];
 	struct fw_packet packet; /* only for fresh rules */
+	__u64 owner;             /* as FW_OWNER, where rules ask for it */
 };
 
 /*
@@ -297,6 +302,16 @@ struct fw_sample {
 enum fw_call { FW_CALL_REJECT, FW_CALL_MIRROR, FW_CALLS };
 
 #define FW_MIRRORS 16384 /* rules */
+
+#define FW_EXES 255
+#define FW_CGROUPS 16384
+
+/* An executable. */
+struct fw_exe {
+	__u64 inode;
+	__u32 device; /* major << 20 | minor */
+	__u32 pad;
+};
 
 #define FW_LIMITS 4096 /* rules */
 #define FW_RATES 65536 /* sources, by rule */

@@ -16,27 +16,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ebpfsentinel.domains.firewall.compile import (
-    BANK,
-    BANK_RULES,
-    RankedRule,
-    TooManyIntervalsError,
-    compile_bank,
-)
+from ebpfsentinel.domains.firewall.compile import BANK
 from ebpfsentinel.domains.firewall.ending import AT_ONCE, end_flows, is_ending
 from ebpfsentinel.domains.firewall.events import (
     FW_HEAD,
     FW_REST,
     FW_RULE,
-    FwField,
     FwMode,
     PacketAction,
 )
 from ebpfsentinel.domains.firewall.limits import Limit, check_count, drop_limits, write_limits
 from ebpfsentinel.domains.firewall.mirrors import mirrors_before, mirrors_behind
+from ebpfsentinel.domains.firewall.owners import Owners, asks_for_owner
+from ebpfsentinel.domains.firewall.places import (
+    BANKS,
+    FIRST_PLACE,
+    HEAD_ASKS,
+    OUT_PLACE,
+    Bank,
+    asks_of,
+    places_of,
+    tables_of,
+)
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, priority_of
 from ebpfsentinel.domains.firewall.settings import MAX_RULES, FirewallSettings, Policy
-from ebpfsentinel.model.action import MapDelete, MapWrite, Patch, Switch
+from ebpfsentinel.model.action import Engage, MapDelete, MapWrite, Patch, Switch
+from ebpfsentinel.model.domain import Surroundings
 from ebpfsentinel.model.settings import Mode, SettingsError
 
 if TYPE_CHECKING:
@@ -44,19 +49,15 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from ebpfsentinel.domains.firewall.compile import RankedRule
     from ebpfsentinel.model.action import Action
-    from ebpfsentinel.model.domain import Surroundings
 
 NUMBERS = 32768
 FRESH_RULES, GONE_RULES = BANK["fresh"].shape[0], 7
 """``FW_FRESH`` and ``FW_GONE``."""
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
-_PLACES = FW_HEAD["serial"].shape[0]
-_FIRST_PLACE = {4: 0, 6: _PLACES // 2}
-_HEAD_ASKS: dict[int, int] = {FwField.FW_SRC_MAC: 1, FwField.FW_DST_MAC: 1, FwField.FW_STATE: 2}
-"""``FW_HEAD_...`` by the fields that they are for."""
-Bank = tuple[tuple[RankedRule, int], ...]
+_LEAVING = "egress_firewall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class RuleSet:
     ``runtime`` are the rules of the API, as handed in. ``cpus`` are those that rules steer to,
     ``mirrors`` has, by the numbers of rules whose packets are copied, the interface for that; none
     of what is not enabled, which the kernel is not given. ``ending`` are rules whose flows are
-    still to be ended, a few at a time. ``limits`` are of rules that have some, by number.
+    still to be ended, a few at a time. ``limits`` are of rules that have some, by number,
+    ``owners`` the classes of processes that rules name.
     """
 
     settings: FirewallSettings
@@ -92,16 +94,22 @@ class RuleSet:
     mirrors: dict[int, str] = field(default_factory=dict)
     ending: tuple[CheckedRule, ...] = ()
     limits: dict[int, Limit] = field(default_factory=dict)
+    owners: Owners | None = None
+
+    @property
+    def leaving(self) -> int:
+        """For which packets that leave there are rules: ``fw_head.out``."""
+        return sum(1 << bit for bit, at in enumerate(OUT_PLACE.values()) if at in self.places)
 
     def size(self, family: int) -> int:
         """Rules of the family in the kernel."""
-        mine = range(_FIRST_PLACE[family], _FIRST_PLACE[family] + _PLACES // 2)
+        mine = range(FIRST_PLACE[family], FIRST_PLACE[family] + BANKS)
         return sum(len(self.places.get(at, ())) + len(self.fresh.get(at, ())) for at in mine)
 
     def place_of(self, family: int, priority: int) -> int | None:
         """The bank that a rule ranks in: the first whose last rule comes behind it, or the last."""
-        first = _FIRST_PLACE[family]
-        mine = [at for at in range(first, first + _PLACES // 2) if at in self.places]
+        first = FIRST_PLACE[family]
+        mine = [at for at in range(first, first + BANKS) if at in self.places]
         behind = (at for at in mine if self.places[at][-1][0].priority > priority)
         return next(behind, mine[-1] if mine else None)
 
@@ -125,7 +133,7 @@ def whole(
     new, free = _numbered(before, rules)
     numbers = {found.rule.id: before.numbers.get(found.rule.id, 0) for found in rules} | new
     names = before.names | {number: name for name, number in numbers.items()}
-    places = _places(rules, numbers)
+    places = places_of(rules, numbers)
     kept = {
         place: before.serials[place]
         for place, bank in places.items()
@@ -146,10 +154,11 @@ def whole(
         runtime=runtime,
         new=new,
         free=free,
-        asks=_asks(places),
+        asks=asks_of(places),
         cpus=frozenset(rule.cpu for rule in enabled if rule.cpu is not None),
         mirrors={numbers[rule.id]: rule.mirror for rule in enabled if rule.mirror is not None},
         limits={numbers[each.rule.id]: each.limit for each in rules if each.limit is not None},
+        owners=Owners(around) if around.executables or around.cgroups else None,
     )
     check_count(after.limits)
     fresh = _denying_anew(before, after)
@@ -227,13 +236,14 @@ def less(
 
 def _sends(found: CheckedRule) -> bool:
     """Does the rule need more than its tables?"""
-    return (found.rule.cpu, found.rule.mirror, found.limit) != (None, None, None)
+    more = (found.rule.cpu, found.rule.mirror, found.limit) != (None, None, None)
+    return more or asks_for_owner(found.rule)
 
 
 def _removal(state: RuleSet, family: int, number: int) -> Patch | None:
     """The rule's number taken away; None: too many of its bank have gone."""
-    first = _FIRST_PLACE[family]
-    for place in range(first, first + _PLACES // 2):
+    first = FIRST_PLACE[family]
+    for place in range(first, first + BANKS):
         compiled = [each for _, each in state.places.get(place, ())]
         fresh = state.fresh.get(place, ())
         for name, numbers in (("rules", compiled), ("fresh", fresh)):
@@ -250,7 +260,7 @@ def _in_force(state: RuleSet, place: int, writes: tuple[tuple[int, bytes], ...])
 def _patch(state: RuleSet, family: int, ranked: RankedRule, number: int) -> Patch | None:
     """The rule behind the other fresh ones of its bank; None: it cannot stand there."""
     place, alone = state.place_of(family, ranked.priority), ranked.alone(number)
-    asks = sum({_HEAD_ASKS[name] for name in ranked.asks if name in _HEAD_ASKS})
+    asks = sum({HEAD_ASKS[name] for name in ranked.asks if name in HEAD_ASKS})
     if place is None or alone is None or asks & ~state.asks:
         return None
     at = len(state.fresh.get(place, ()))
@@ -296,39 +306,6 @@ def _reusable(before: RuleSet, rules: Sequence[CheckedRule]) -> Iterator[int]:
     yield from (n for n in sorted(before.names) if n and n not in used)
 
 
-def _places(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:
-    """What each place of ``fw_banks`` shall hold.
-
-    Raises:
-        SettingsError: there are too many.
-    """
-    places = {}
-    for family, first in _FIRST_PLACE.items():
-        ranked = tuple(
-            (found.ranked[family], numbers[found.rule.id])
-            for found in rules
-            if family in found.ranked and found.rule.enabled
-        )
-        if len(ranked) > MAX_RULES:
-            raise SettingsError(
-                "firewall.rules",
-                f"{len(ranked)} rules for IPv{family}; {MAX_RULES} is the most",
-                "Join neighbouring CIDRs or port ranges, or use aliases.",
-            )
-        for bank, start in enumerate(range(0, len(ranked), BANK_RULES)):
-            places[first + bank] = ranked[start : start + BANK_RULES]
-    return places
-
-
-def _asks(places: Mapping[int, Bank]) -> int:
-    """What only some rule sets ask for, as ``FW_HEAD_...`` of ``firewall.h``."""
-    rules = [rule for bank in places.values() for rule, _ in bank]
-    asked = set().union(*(rule.asks for rule in rules))
-    if any(rule.limited for rule in rules):
-        asked.add(FwField.FW_STATE)
-    return sum({bit for name, bit in _HEAD_ASKS.items() if name in asked})
-
-
 def _changes(
     before: RuleSet, after: RuleSet, kept: Mapping[int, int], around: Surroundings
 ) -> Iterator[Action]:
@@ -342,19 +319,26 @@ def _changes(
         yield MapWrite("steer_cpus", coming, np.full(len(coming), _QUEUE, np.uint32))
     yield from mirrors_before(mirrors, had, links, anew=anew)
     yield from write_limits(after.limits)
-    yield _switch(after, kept)
+    if after.owners != before.owners or (anew and after.leaving):
+        yield from (after.owners or Owners(Surroundings())).actions()
+    yield _switch(after, kept, around.netns)
     yield from drop_limits(after.limits, before.limits)
+    if bool(after.leaving) != bool(before.leaving):
+        yield Engage(_LEAVING, on=bool(after.leaving))
     yield from mirrors_behind(mirrors, had, links, anew=anew)
     if gone := before.cpus - after.cpus:
         yield MapDelete("steer_cpus", np.array(sorted(gone), np.uint32))
 
 
-def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
+def _switch(state: RuleSet, kept: Mapping[int, int], netns: int) -> Switch:
     """The tables of what has changed, and the head of all."""
     settings, places = state.settings, state.places
     head = np.zeros(1, FW_HEAD)
-    wide = sum(place >= _FIRST_PLACE[6] for place in places)
-    head["banks"] = len(places) - wide, wide
+    head["banks"] = [
+        sum(first <= place < first + BANKS for place in places) for first in FIRST_PLACE.values()
+    ]
+    head["out"] = state.leaving
+    head["netns"] = netns
     block = settings.mode is Mode.BLOCK
     drop = settings.default_policy is Policy.DROP
     head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
@@ -365,12 +349,4 @@ def _switch(state: RuleSet, kept: Mapping[int, int]) -> Switch:
     head["sample_every"] = settings.sample_every
     for place, serial in state.serials.items():
         head["serial"][0, place] = serial
-    try:
-        tables = {
-            place: compile_bank(bank, wide=place >= _FIRST_PLACE[6])
-            for place, bank in places.items()
-            if place not in kept
-        }
-    except TooManyIntervalsError as error:
-        raise SettingsError("firewall.rules", str(error), "Use fewer or wider ranges.") from None
-    return Switch("fw_banks", tables, kept, "fw_head", head)
+    return Switch("fw_banks", tables_of(places, kept), kept, "fw_head", head)

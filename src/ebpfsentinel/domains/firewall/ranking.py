@@ -10,6 +10,7 @@ from ebpfsentinel.domains.firewall.events import FwField, PacketAction
 from ebpfsentinel.domains.firewall.groups import Group, Groups, joined, without
 from ebpfsentinel.domains.firewall.limits import Limit, limit_of
 from ebpfsentinel.domains.firewall.mirrors import check_mirror
+from ebpfsentinel.domains.firewall.owners import Owners, asks_for_owner
 from ebpfsentinel.domains.firewall.schedules import next_day_ns, spans_of
 from ebpfsentinel.domains.firewall.settings import (
     FirewallRule,
@@ -52,7 +53,17 @@ _ACTIONS = {
 _BITS = {4: 32, 6: 128}
 _NS = 1_000_000_000
 _EVER = (1 << 63) - 1
-_MATTERS = ("interfaces", "namespaces", "files", "addresses", "utc_offset_s", "cpus", "provided")
+_MATTERS = (
+    "interfaces",
+    "namespaces",
+    "files",
+    "addresses",
+    "utc_offset_s",
+    "cpus",
+    "provided",
+    "executables",
+    "cgroups",
+)
 """What rules are understood by, of the surroundings."""
 
 
@@ -99,6 +110,7 @@ class Checker:
     def __init__(self, settings: FirewallSettings, around: Surroundings) -> None:
         self._settings, self.around = settings, around
         self.groups = Groups(settings.aliases, around)
+        self.owners = Owners(around)
         now_s = around.now_ns // _NS
         self._schedules = {
             name: spans_of(name, schedule, now_s, around.utc_offset_s)
@@ -202,19 +214,23 @@ class Checker:
             asks[FwField.FW_DST_PORT] = self._port(f"{place}.dst_port", dst, dst_alias)
         if has_rare_conditions(rule):
             asks.update(rare_conditions(rule, place))
+        if asks_for_owner(rule):
+            self._check_provided(place, "owners", "process names")
+            asks[FwField.FW_OWNER] = self.owners.ranges(rule, place)
         if rule.state or limit is not None:
-            self._check_provided(f"{place}.state" if rule.state else place)
+            where = f"{place}.state" if rule.state else place
+            self._check_provided(where, "flows", "connection tracking")
         if rule.scope != "global":
             asks[FwField.FW_INTERFACE] = self._interfaces(rule.scope, f"{place}.scope")
         if rule.schedule is not None or expires_ns is not None:
             asks[FwField.FW_TIME] = self._times(rule, place, expires_ns)
         return asks
 
-    def _check_provided(self, place: str) -> None:
+    def _check_provided(self, place: str, what: str, name: str) -> None:
         """A rule on what nobody finds out would never match, and so might lock out."""
-        if "flows" not in self.around.provided:
+        if what not in self.around.provided:
             raise SettingsError(
-                place, "it takes flows, and none are tracked", "Switch connection tracking on."
+                place, f"it takes {what}, and none are tracked", f"Switch {name} on."
             )
 
     def _port(self, place: str, value: Port | None, alias: str | None) -> Ranges:

@@ -216,6 +216,10 @@ def _put_state(records: NDArray[Any], _field: int, asked: _Conditions) -> NDArra
     return np.ones_like(asked.single)
 
 
+def _put_owner(_records: NDArray[Any], _field: int, asked: _Conditions) -> NDArray[np.bool_]:
+    return np.zeros_like(asked.single)
+
+
 def _put_address(records: NDArray[Any], field: int, asked: _Conditions) -> NDArray[np.bool_]:
     owner = asked.owner[asked.said]
     for word, part, name in ((0, "rest", "high"), (1, "rule", "low")):
@@ -251,5 +255,6 @@ _PUT: dict[int, Callable[[NDArray[Any], int, _Conditions], NDArray[np.bool_]]] =
     FwField.FW_PROTOCOL: _put_protocol,
     FwField.FW_TIME: _put_time,
     FwField.FW_STATE: _put_state,
+    FwField.FW_OWNER: _put_owner,
 }
 """What puts the conditions on a field into records; it says where a record holds them whole."""

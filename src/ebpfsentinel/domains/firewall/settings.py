@@ -87,6 +87,12 @@ class Scope(Section):
     namespace: str | None = None
 
 
+class Process(Section):
+    """Which process is at this host's end of the packet's flow."""
+
+    path: Annotated[str, msgspec.Meta(description="Its executable, as /usr/sbin/nginx.")]
+
+
 Port = int | str | dict[str, int]
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
@@ -146,6 +152,17 @@ class FirewallRule(Section):
         list[State],
         msgspec.Meta(description="Any of new, established, related and invalid; nothing: all."),
     ] = msgspec.field(default_factory=list)
+    process: Annotated[
+        Process | None,
+        msgspec.Meta(description="{path: FILE}: of flows that this executable has here."),
+    ] = None
+    cgroup: Annotated[
+        str | None,
+        msgspec.Meta(description="Of processes in this control group, or below: /system.slice."),
+    ] = None
+    container: Annotated[
+        str | None, msgspec.Meta(description="Of processes in the container with this id.")
+    ] = None
     max_src_states: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None,
         msgspec.Meta(description="Of allow and log: flows that one source may have at a time."),
@@ -245,6 +262,9 @@ class FirewallRuleView(msgspec.Struct, kw_only=True):
     state: list[str]
     max_src_states: int | None
     max_src_rate: str | None
+    process: Process | None
+    cgroup: str | None
+    container: str | None
     inner_vlan_id: int | None
     src_mac: str | None
     dst_mac: str | None

@@ -27,4 +27,5 @@ DOMAIN = Domain(
     object="sockets.bpf.o",
     programs=tuple(Program(name, optional=True) for name in _HOOKS),
     polled=("sockets_count",),
+    provides=("owners",),
 )

@@ -150,20 +150,18 @@ static __always_inline bool floor_holds_remote(const struct packet *packet, enum
 	return packet->family && bpf_map_lookup_elem(&floor_net, &key);
 }
 
-enum floor_hook { FLOOR_XDP, FLOOR_TC, FLOOR_EGRESS };
-
-static __always_inline __u32 lapsed(const struct floor *known, enum floor_hook hook)
+static __always_inline __u32 lapsed(const struct floor *known, enum hook hook)
 {
-	if (hook == FLOOR_XDP)
+	if (hook == HOOK_XDP)
 		return known->lapse_xdp;
-	return hook == FLOOR_TC ? known->lapse_tc : known->lapse_egress;
+	return hook == HOOK_TC ? known->lapse_tc : known->lapse_egress;
 }
 
-static __always_inline void look_up_floor(struct packet *packet, enum floor_hook hook)
+static __always_inline void look_up_floor(struct packet *packet, enum hook hook)
 {
 	__u32 zero = 0;
 	const struct floor *known = bpf_map_lookup_elem(&floor_head, &zero);
-	enum floor_way way = hook == FLOOR_EGRESS ? FLOOR_OUT : FLOOR_IN;
+	enum floor_way way = hook == HOOK_EGRESS ? FLOOR_OUT : FLOOR_IN;
 
 	packet->spared = 0;
 	if (!known)

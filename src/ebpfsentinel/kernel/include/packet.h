@@ -60,6 +60,9 @@ enum packet_action {
 	ACTION_SPARED = 8, /* to be dropped, but it stands on the never-block floor */
 };
 
+/* Where a packet is met; each has a chain and a scratch of its own. */
+enum hook { HOOK_XDP, HOOK_TC, HOOK_EGRESS };
+
 /* Does a copy of the packet leave by another interface? */
 enum packet_mirror { MIRROR_NONE, MIRROR_COPY, MIRROR_AND_DROP };
 

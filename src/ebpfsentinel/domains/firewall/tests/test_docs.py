@@ -34,5 +34,7 @@ def test_the_configuration_on_the_page_compiles():
     assert blocks
     for block in blocks:
         written = msgspec.convert(yaml.safe_load(block)["firewall"], FirewallSettings)
-        plan = DOMAIN.engine(Tools(rules=None)).plan(written, {}, Surroundings())
+        plan = DOMAIN.engine(Tools(rules=None)).plan(
+            written, {}, Surroundings(provided=frozenset({"flows", "owners"}))
+        )
         assert any(isinstance(action, Switch) and action.places for action in plan.actions)

@@ -58,8 +58,9 @@ def tracked(judge):
     flows = judge.kernel._flows()
     head = np.zeros((), flows.layout.head)
     head["version"], head["sets"] = 1, 64
-    secret = np.random.default_rng(7).integers(1 << 63, size=(2, 11), dtype=np.uint64)
-    head["hash_keys"], head["timeout"] = secret, 1000
+    secret = np.random.default_rng(7)
+    head["hash_keys"] = secret.integers(1 << 63, size=head["hash_keys"].shape, dtype=np.uint64)
+    head["timeout"] = 1000
     judge.kernel.apply([FlowTable(None), FlowTable(head)])
     for made in (
         row(flows, 6, CLIENT, 5000, HOST, 443, answered=True),
