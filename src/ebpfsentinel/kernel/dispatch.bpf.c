@@ -114,11 +114,9 @@ static __always_inline bool has_headers(struct __sk_buff *ctx, struct packet *pa
 	return (void *)(header + (header[12] >> 4) * 4) <= end;
 }
 
-/* A function of its own, so that the verifier follows it once. */
-__noinline int parse_linear(struct __sk_buff *ctx, struct packet *packet)
+/* Static: Linux 5.10 takes no pointer in a function that it verifies by itself. */
+static __noinline int parse_linear(struct __sk_buff *ctx, struct packet *packet)
 {
-	if (!packet)
-		return 0;
 	packet->vlan_id = ctx->vlan_present ? ctx->vlan_tci & 0xfff : 0;
 	packet->flags = ctx->vlan_present ? PACKET_VLAN : 0;
 	parse_frame((void *)(long)ctx->data, (void *)(long)ctx->data_end, packet);
