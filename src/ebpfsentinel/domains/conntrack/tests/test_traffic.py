@@ -234,10 +234,8 @@ def test_kill_9_and_a_restart_keep_every_flow(lab):
             assert abs(after["start_ns"] - before["start_ns"]) < 50_000_000
             assert agent.cli("conntrack", "status")["created"] == 1
     finally:
-        kept["agent"] = {"on_exit": "detach"}
         agent.end()
-        agent.write(**kept)
-        agent.start()
+        agent.cli("detach", "--all")
 
 
 def test_a_reload_changes_timeouts_size_and_whether_there_is_a_table(lab):
