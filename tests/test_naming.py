@@ -111,7 +111,8 @@ def kernel():
     layout = Layout.of(read_object(DISPATCH).btf)
     head = np.zeros(1, layout.head)
     head["version"], head["sets"] = 1, 64
-    head["hash_keys"] = np.arange(22, dtype=np.uint64).reshape(1, 2, 11) * 77777777777
+    secret = head["hash_keys"]
+    secret[...] = np.arange(1, secret.size + 1, dtype=np.uint64).reshape(secret.shape) * 77777777777
     made.apply([FlowTable(head[0])])
     made.layout = layout
     return made
