@@ -16,6 +16,7 @@ from ebpfsentinel.model.action import (
     Engage,
     FlowTable,
     Kill,
+    Lend,
     MapDelete,
     MapReplace,
     MapWrite,
@@ -58,6 +59,9 @@ class Target(Protocol):
 
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Put a value behind a slot."""
+
+    def lend(self, slot: int, inner: Any) -> None:
+        """Put another map, as it is, behind a slot."""
 
     def fill(self, values: Mapping[int, NDArray[Any]]) -> None:
         """Put values behind slots that no program uses."""
@@ -114,6 +118,8 @@ def apply_actions(
                 maps[action.map].replace(action.keys, action.values)
             case Swap():
                 maps[action.map].swap(action.slot, action.value)
+            case Lend():
+                maps[action.map].lend(action.slot, maps[action.inner])
             case Switch():
                 switch(action, maps[action.map], maps[action.head_map])
             case Patch():

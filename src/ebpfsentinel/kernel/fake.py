@@ -204,11 +204,11 @@ class FakeKernel:
         cells[: len(values), 0] = values
 
     def generation(self, map_name: str, slot: int = 0) -> NDArray[Any]:
-        """What the last :class:`Swap` put behind the slot, shape ``(1,)``; KeyError: nothing."""
+        """What was put behind the slot, shape ``(1,)``; KeyError: nothing."""
         target = self._maps[map_name]
         if not isinstance(target, FakeMapOfMaps):
             raise KernelError(f"map {map_name} is no map of maps")
-        return target.generations[slot]
+        return target.lent[slot].read()[1] if slot in target.lent else target.generations[slot]
 
     def dtypes(self, map_name: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
         """Key and value dtype of a map."""

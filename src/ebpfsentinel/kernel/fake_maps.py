@@ -116,6 +116,10 @@ class FakeMap:
             if self._identity(key, "replacing") not in wanted:
                 self.delete(key)
 
+    def lend(self, slot: int, inner: Any) -> None:
+        """Only a map-in-map can."""
+        raise KernelError(f"map {self.name} is no map of maps (slot {slot}, {inner.name})")
+
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Refused: only a map of maps has generations."""
         raise KernelError(f"map {self.name} is no map of maps")
@@ -202,12 +206,33 @@ class FakeArray(FakeMap):
 
 
 class FakeMapOfMaps(FakeMap):
-    """A map-in-map: ``generations`` holds the value in force by slot, ``swaps`` counts them."""
+    """A map-in-map: ``generations`` holds the value in force by slot, ``swaps`` counts them.
+
+    ``lent`` are maps that stand behind a slot as they are.
+    """
 
     def __init__(self, declared: DeclaredMap, cpus: int) -> None:
         super().__init__(declared, cpus)
         self.generations: dict[int, NDArray[Any]] = {}
+        self.lent: dict[int, FakeMap] = {}
         self.swaps = 0
+
+    def lend(self, slot: int, inner: FakeMap) -> None:
+        """Put another map, as it is, behind ``slot``.
+
+        Raises:
+            KernelError: it is not such a map, or there is no such slot.
+        """
+        wanted, found = self.declared.inner, inner.declared
+        if wanted is None or (wanted.value.itemsize, wanted.max_entries) != (
+            found.value.itemsize,
+            found.max_entries,
+        ):
+            raise KernelError(f"map {self.name} takes no map such as {inner.name}")
+        if not 0 <= slot < self.declared.max_entries:
+            raise KernelError(f"map {self.name} has no slot {slot}")
+        self.lent[slot] = inner
+        self.generations.pop(slot, None)
 
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Put a copy of ``value`` behind ``slot``.
@@ -226,11 +251,13 @@ class FakeMapOfMaps(FakeMap):
                 f"map {self.name}: swapping slot {slot} of {self.declared.max_entries}"
             )
         self.generations[slot] = np.frombuffer(value.tobytes(), wanted)
+        self.lent.pop(slot, None)
         self.swaps += 1
 
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """What was put behind the slot; None: nothing."""
-        found = self.generations.get(slot)
+        lent = self.lent.get(slot)
+        found = lent.read()[1] if lent else self.generations.get(slot)
         return None if found is None else found.view(value).copy()
 
     def patch(self, slot: int, writes: Sequence[tuple[int, bytes]]) -> None:

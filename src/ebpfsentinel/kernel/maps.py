@@ -205,6 +205,13 @@ class Map:
         """Make a new inner map of ``value`` and put it behind ``slot``, by one pointer."""
         self._link({slot: value})
 
+    def lend(self, slot: int, inner: Map) -> None:
+        """Put another map, as it is, behind ``slot``; where it stands already, nothing is done."""
+        if self.inner is None:
+            raise KernelError(f"map {self.name} is no map of maps")
+        if self._inner_id(slot) != _facts(inner.fd)[1]:
+            self._write_singly(np.array([slot], np.uint32), np.array([inner.fd], np.uint32))
+
     def _link(self, values: Mapping[int, NDArray[Any]]) -> None:
         """New inner maps behind slots; in one batch, since each update waits for all programs."""
         for value in values.values():

@@ -58,6 +58,18 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
+class Lend:
+    """Put the map ``inner`` itself behind slot ``slot`` of a map-in-map, for others to read.
+
+    So readers have it while there is something to read, and it costs nothing where there is not.
+    """
+
+    map: str
+    slot: int
+    inner: str
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """Put new values behind several places of a map-in-map in force at one moment.
 
@@ -155,6 +167,7 @@ Action = (
     | MapDelete
     | MapReplace
     | Swap
+    | Lend
     | Switch
     | Patch
     | Engage

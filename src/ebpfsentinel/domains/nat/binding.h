@@ -44,13 +44,7 @@ enum rank {
 	RANK_NEVER,
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* begins at a page: sets lie on cache lines */
-	__uint(max_entries, TR_SETS);
-	__type(key, __u32);
-	__type(value, struct tr_set);
-} nat_table SEC(".maps");
+struct tr_table nat_table SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -106,34 +100,10 @@ static __always_inline struct tr_entry *entry_at(__u32 place)
 	return set ? &set->entries[place & (TR_WAYS - 1)] : 0;
 }
 
-/* The live entry of a key, with what it says copied to `to`; 0: there is none. */
 static __always_inline struct tr_entry *
 look_up(const struct tr_head *head, const struct tr_tuple *key, struct tr_tuple *to, __u64 now_ns)
 {
-	__u64 hash = tr_hash(head, key), tag = tr_tag(hash);
-	__u32 index = tr_first_set(hash), found, way;
-	struct tr_set *set = bpf_map_lookup_elem(&nat_table, &index);
-	struct tr_entry *entry;
-
-	if (!set)
-		return 0;
-	found = tr_way(set, tag, key);
-	if (!tr_is_hit(found)) {
-		index = tr_second_set(hash);
-		set = bpf_map_lookup_elem(&nat_table, &index);
-		if (!set)
-			return 0;
-		found = tr_way(set, tag, key);
-		if (!tr_is_hit(found))
-			return 0;
-	}
-	way = found & (TR_WAYS - 1);
-	entry = &set->entries[way];
-	__builtin_memcpy(to, &entry->to, sizeof(*to));
-	if ((OPAQUE(set->tags[way]) >> TR_TAG_GENERATION & 0xffff) != found >> 8 ||
-	    entry->until_ns <= now_ns)
-		return 0;
-	return entry;
+	return tr_look_up(&nat_table, head, key, to, now_ns);
 }
 
 static __always_inline __u64 rank_of(const struct tr_entry *entry, __u64 now_ns)

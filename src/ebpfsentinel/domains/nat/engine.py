@@ -13,7 +13,7 @@ from ebpfsentinel.domains.nat.events import NAT_COUNT, NAT_RULE_COUNT
 from ebpfsentinel.domains.nat.settings import NatSettings
 from ebpfsentinel.domains.nat.tables import NUMBERS, Links, compiled, head
 from ebpfsentinel.domains.nat.views import prefix_view, rule_view
-from ebpfsentinel.model.action import MapDelete, MapWrite, Swap
+from ebpfsentinel.model.action import Lend, MapDelete, MapWrite, Swap
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode
 
@@ -112,6 +112,7 @@ class NatEngine:
         actions: tuple[Action, ...] = (
             *([MapDelete("nat_rule_count", np.array(fresh, np.uint32))] if fresh else []),
             Swap("nat_rules", 0, made),
+            Lend("tr_tables", 0, "nat_table"),
             MapWrite("tr_head", np.zeros(1, np.uint32), of_all),
         )
         memo = {

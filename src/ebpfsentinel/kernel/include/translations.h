@@ -21,6 +21,7 @@
 #define EBPFSENTINEL_TRANSLATIONS_H
 
 #include "packet.h"
+#include "record.h"
 
 #define TR_SETS 32768
 #define TR_WAYS 8
@@ -186,6 +187,37 @@ static __always_inline bool tr_is_hit(__u32 found)
 	return !(found & TR_WAYS);
 }
 
+/* The live entry of a key in a table, with what it says copied to `to`; 0: there is none. */
+static __always_inline struct tr_entry *tr_look_up(void *table, const struct tr_head *head,
+						   const struct tr_tuple *key, struct tr_tuple *to,
+						   __u64 now_ns)
+{
+	__u64 hash = tr_hash(head, key), tag = tr_tag(hash);
+	__u32 index = tr_first_set(hash), found, way;
+	struct tr_set *set = bpf_map_lookup_elem(table, &index);
+	struct tr_entry *entry;
+
+	if (!set)
+		return 0;
+	found = tr_way(set, tag, key);
+	if (!tr_is_hit(found)) {
+		index = tr_second_set(hash);
+		set = bpf_map_lookup_elem(table, &index);
+		if (!set)
+			return 0;
+		found = tr_way(set, tag, key);
+		if (!tr_is_hit(found))
+			return 0;
+	}
+	way = found & (TR_WAYS - 1);
+	entry = &set->entries[way];
+	__builtin_memcpy(to, &entry->to, sizeof(*to));
+	if ((OPAQUE(set->tags[way]) >> TR_TAG_GENERATION & 0xffff) != found >> 8 ||
+	    entry->until_ns <= now_ns)
+		return 0;
+	return entry;
+}
+
 /* The tuple of what comes back. */
 static __always_inline void tr_reverse(struct tr_tuple *back, const struct tr_tuple *tuple)
 {
@@ -210,6 +242,51 @@ static __always_inline void tr_tuple_of(struct tr_tuple *tuple, const struct pac
 	tuple->family = packet->family;
 	tuple->hook = hook;
 	tuple->kind = TR_WHOLE;
+}
+
+struct tr_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* begins at a page: sets lie on cache lines */
+	__uint(max_entries, TR_SETS);
+	__type(key, __u32);
+	__type(value, struct tr_set);
+};
+
+EMIT_TYPE(tr_set, struct tr_set);
+
+/* For readers: behind slot 0 is the table, while addresses are translated; else it costs no memory. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct tr_table);
+} tr_tables SEC(".maps");
+
+/*
+ * For XDP, which sees packets as they are on the wire: what will TC make of one that came in? True: it is of a
+ * translation, and `inner` has its tuple as this host will know it. identifier: of an ICMP echo.
+ */
+static __always_inline bool tr_inner(struct packet *packet, __u16 identifier, bool request,
+				     struct tr_tuple *inner)
+{
+	const struct tr_head *head = tr_head_now();
+	const struct tr_entry *entry;
+	struct tr_tuple key;
+	__u32 zero = 0;
+	void *table;
+
+	if (!head || !head->active || !packet->family)
+		return false;
+	table = bpf_map_lookup_elem(&tr_tables, &zero);
+	if (!table)
+		return false;
+	tr_tuple_of(&key, packet, TR_INGRESS);
+	if (!(packet->flags & PACKET_PORTS)) {
+		key.src_port = request ? identifier : 0;
+		key.dst_port = request ? 0 : identifier;
+	}
+	entry = tr_look_up(table, head, &key, inner, packet_now(packet));
+	return entry && !(entry->flags & TR_IDENTITY);
 }
 
 #endif

@@ -91,6 +91,8 @@ struct {
 	__array(values, struct inner_map);
 } c_tables SEC(".maps");
 
+struct inner_map c_lent SEC(".maps");
+
 struct contract_head {
 	__u32 current;
 	__u32 pad;

@@ -24,6 +24,7 @@ from ebpfsentinel.kernel.pins import ROOT, detach_all, prepare
 from ebpfsentinel.model.action import (
     Engage,
     Kill,
+    Lend,
     MapDelete,
     MapReplace,
     MapWrite,
@@ -381,6 +382,19 @@ def test_a_swap_changes_the_verdict_and_a_bad_slot_is_refused(kernel):
         kernel.apply([Swap("c_tables", 2, np.zeros(1, TABLE))])
     kernel.apply([Swap("c_tables", 0, np.array((len(FRAME), 2), TABLE))])
     assert kernel.run("xdp_root", FRAME).retval == XDP_PASS
+
+
+def test_a_map_that_is_lent_is_the_map_itself(kernel):
+    kernel.apply([Lend("c_tables", 0, "c_lent"), Lend("c_tables", 0, "c_lent")])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP, "it drops above 0 bytes"
+    for limit, verdict in ((len(FRAME) - 1, XDP_DROP), (len(FRAME), XDP_PASS)):
+        kernel.apply([MapWrite("c_lent", u32(0), np.array([(limit, 1)], TABLE))])
+        assert kernel.run("xdp_root", FRAME).retval == verdict
+    for action in (Lend("c_array", 0, "c_lent"), Lend("c_tables", 0, "c_array")):
+        with pytest.raises(KernelError, match=action.map):
+            kernel.apply([action])
+    kernel.apply([Swap("c_tables", 0, np.array([(len(FRAME) - 1, 1)], TABLE))])
+    assert kernel.run("xdp_root", FRAME).retval == XDP_DROP
 
 
 def test_many_frames_are_answered_as_each_alone(kernel):
