@@ -252,14 +252,16 @@ rule_for(struct __sk_buff *ctx, const struct nat_rules *rules, struct packet *pa
 {
 	const struct nat_rule *rule;
 	struct nat_rule_count *count;
-	__u32 found, number;
+	__u32 found, place, number;
 
 	if (hook == TR_EGRESS && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return 0; /* nobody begins a flow like that: it answers one from before the table */
 	found = find_rule(ctx, rules, packet, head, work, hook, false);
-	if (!found || found > NAT_RULES)
+	place = found - 1;
+	barrier_var(place); /* what is compared is what is used, for the verifier of Linux 6.1 */
+	if (place >= NAT_RULES)
 		return 0;
-	rule = hook == TR_EGRESS ? &rules->source[found - 1] : &rules->destination[found - 1];
+	rule = hook == TR_EGRESS ? &rules->source[place] : &rules->destination[place];
 	if (must_stay(ctx, packet, &work->key, hook)) {
 		struct nat_count *all = counters();
 

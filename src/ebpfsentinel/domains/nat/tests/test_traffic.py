@@ -299,3 +299,28 @@ def test_rules_come_and_go_by_api_and_cli(lab):
         assert lab.curl(lab.client, SERVER, patience=1) == ""
     running.cli("nat", "nptv6", "delete", "p")
     assert running.cli("nat", "nptv6", "list") == []
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_flow_table_has_one_flow_by_its_inner_tuple(lab, family):
+    """Where connections are tracked too: NAT stands outside of it, in both directions."""
+    outside, inside, _, client = FORWARDS[family]
+    server = OUT[family][0]
+    sections = lab.sections(
+        snat_rules=[MASQUERADE],
+        dnat_rules=[{"id": "f", "type": "port_forward", "ext_port": 8080, "int_port": 80,
+                     "internal_addr": inside}],
+        hairpin={"enabled": True, "internal_subnet": ["10.0.0.0/24", "fd00::/64"]},
+    )  # fmt: skip
+    running = lab.agent(**sections, conntrack={"enabled": True})
+    with lab.web(lab.server, server), lab.web(lab.client, inside):
+        assert lab.curl(lab.client, server) == outside
+        assert lab.curl(lab.server, outside, 8080) == server
+        assert lab.curl(lab.client, outside, 8080) == FORWARDS[family][2]
+    found = running.cli("conntrack", "list")
+    flows = [each for each in found["connections"] if each["dst_port"] in (80, 8080)]
+    ends = {(each["src_ip"], each["dst_ip"], each["dst_port"]) for each in flows}
+    assert len(flows) == 3, flows
+    assert {dst for _, dst, _ in ends} == {server, inside}
+    assert (server, inside, 80) in ends
+    assert not any(outside in (src, dst) for src, dst, _ in ends), client

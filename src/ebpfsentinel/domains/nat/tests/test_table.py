@@ -1,0 +1,294 @@
+"""The table of translations: timeouts, what gives way, many CPUs at once, and its readers."""
+
+import os
+import struct
+import threading
+import time
+
+import numpy as np
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.l2 import Ether
+
+from ebpfsentinel.domains.nat.tests.judge import SHOT
+from ebpfsentinel.domains.nat.views import translations
+from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.libbpf import ffi, lib, sized
+from ebpfsentinel.kernel.objects import load_object
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+
+INSIDE, OUTSIDE, SERVER = "10.0.0.7", "203.0.113.1", "198.51.100.9"
+LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+SNAT = {"id": "s", "type": "snat", "translated_addr": OUTSIDE}
+SECOND = 10**9
+NEW, REPLIED, ESTABLISHED, CLOSING = range(4)
+WAYS, SETS = 8, 32768
+
+
+def now_ns():
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def table(judge):
+    return judge.kernel.read("nat_table")[1]
+
+
+def entries(judge):
+    """What is in the table, live or not."""
+    found = table(judge)
+    return found["entries"][(found["tags"] & 1) == 1]
+
+
+def forward(judge):
+    """The one translation that there is, on its way out."""
+    rows = entries(judge)
+    (row,) = rows[(rows["flags"] & 3) == 0]
+    return row
+
+
+def left(judge):
+    """Its state, and the seconds that it will live."""
+    row = forward(judge)
+    return int(row["state"]), round((int(row["until_ns"]) - now_ns()) / SECOND)
+
+
+def edit(judge, change):
+    """Write the table anew, with what ``change`` makes of it."""
+    keys, values = judge.kernel.read("nat_table")
+    change(values)
+    judge.kernel._maps["nat_table"].write(keys, values)
+
+
+def out(kind, **fields):
+    return LINK / IP(src=INSIDE, dst=SERVER) / kind(sport=4000, dport=80, **fields)
+
+
+def back(kind, **fields):
+    return LINK / IP(src=SERVER, dst=OUTSIDE) / kind(sport=80, dport=4000, **fields)
+
+
+def test_a_connections_timeouts_are_those_of_where_it_is_in_its_life(judge):
+    judge.rules(snat_rules=[SNAT])
+    for way, frame, state, seconds in (
+        (judge.leaves, out(TCP, flags="S"), NEW, 120),
+        (judge.comes, back(TCP, flags="SA"), REPLIED, 60),
+        (judge.leaves, out(TCP, flags="S"), REPLIED, 60),
+        (judge.leaves, out(TCP, flags="A"), ESTABLISHED, 432_000),
+        (judge.comes, back(TCP, flags="PA"), ESTABLISHED, 432_000),
+        (judge.comes, back(TCP, flags="FA"), CLOSING, 120),
+        (judge.leaves, out(TCP, flags="A"), CLOSING, 120),
+        (judge.leaves, out(TCP, flags="S"), NEW, 120),
+    ):
+        way(frame)
+        assert left(judge) == (state, seconds)
+
+
+def test_datagrams_and_echoes_live_shortly(judge):
+    judge.rules(snat_rules=[SNAT])
+    for way, frame, seconds in (
+        (judge.leaves, out(UDP), 30),
+        (judge.comes, back(UDP), 120),
+        (judge.leaves, out(UDP), 120),
+    ):
+        way(frame)
+        assert left(judge)[1] == seconds
+    judge.leaves(LINK / IP(src=INSIDE, dst=SERVER) / ICMP(id=5))
+    rows = entries(judge)
+    (row,) = rows[((rows["flags"] & 3) == 0) & (rows["from"]["protocol"] == 1)]
+    assert round((int(row["until_ns"]) - now_ns()) / SECOND) == 30
+
+
+def test_what_has_lapsed_is_gone_and_its_port_free_again(judge):
+    judge.rules(snat_rules=[SNAT | {"translated_port": 7000}])
+    assert judge.leaves(out(UDP))[UDP].sport == 7000
+    other = LINK / IP(src="10.0.0.8", dst=SERVER) / UDP(sport=1, dport=80)
+    assert judge.leaves(other) is None
+
+    def lapse(values):
+        values["entries"]["until_ns"] = np.minimum(values["entries"]["until_ns"], 1)
+
+    edit(judge, lapse)
+    answer = LINK / IP(src=SERVER, dst=OUTSIDE) / UDP(sport=80, dport=7000)
+    assert judge.comes(answer)[IP].dst == OUTSIDE
+    edit(judge, lapse)
+    assert judge.leaves(other)[UDP].sport == 7000
+    assert judge.comes(answer)[IP].dst == "10.0.0.8"
+
+
+def fill(judge, **fields):
+    """All places in use, by strangers such as ``fields`` say."""
+
+    def occupy(values):
+        values["tags"] = 1 | np.uint64(0xABCD << 32)
+        rows = values["entries"]
+        rows["until_ns"] = now_ns() + 1000 * SECOND
+        rows["serial"] = 7
+        rows["peer"] = SETS * WAYS - 1
+        for name, value in fields.items():
+            rows[name] = value
+
+    edit(judge, occupy)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counter"),
+    [
+        ({"flags": 2}, "evicted_untouched"),
+        ({"state": CLOSING}, "evicted_closing"),
+        ({"state": NEW}, "evicted_unreplied"),
+        ({"state": REPLIED}, "evicted_replied"),
+        ({"flags": 2, "state": ESTABLISHED}, "evicted_untouched"),
+        ({"until_ns": 5}, None),
+    ],
+)
+def test_what_gives_way_in_a_full_table_is_counted_by_what_it_was(judge, fields, counter):
+    judge.rules(snat_rules=[SNAT])
+    fill(judge, **fields)
+    assert judge.leaves(out(UDP))[IP].src == OUTSIDE
+    counts = judge.counts()
+    evicted = {name: count for name, count in counts.items() if name.startswith("evicted")}
+    assert {name for name, count in evicted.items() if count} == ({counter} if counter else set())
+    assert sum(evicted.values()) == (2 if counter else 0)
+    assert judge.comes(back(UDP))[IP].dst == INSIDE
+
+
+def test_no_established_translation_gives_way(judge):
+    judge.rules(snat_rules=[SNAT])
+    fill(judge, state=ESTABLISHED)
+    before = table(judge).tobytes()
+    assert judge.leaves(out(UDP)) is None
+    assert judge.counts()["table_full"] == 1
+    assert table(judge).tobytes() == before
+
+
+def test_of_two_the_one_worth_less_gives_way(judge):
+    judge.rules(snat_rules=[SNAT])
+    fill(judge, state=ESTABLISHED)
+    edit(judge, lambda values: values["entries"]["state"].__setitem__(np.s_[:, 3], REPLIED))
+    edit(judge, lambda values: values["entries"]["state"].__setitem__(np.s_[:, 5], CLOSING))
+    judge.leaves(out(UDP))
+    assert judge.counts()["evicted_closing"] == 2
+    assert ((table(judge)["entries"]["state"][:, 3]) == REPLIED).all()
+
+
+def test_an_evicted_half_takes_the_other_with_it(judge):
+    """Else answers would be translated to somebody who is not asked for any more."""
+    judge.rules(snat_rules=[SNAT])
+    judge.leaves(out(UDP))
+    mine = table(judge)
+    fill(judge, state=ESTABLISHED)
+
+    def restore(values):
+        used = (mine["tags"] & 1) == 1
+        values["tags"][used], values["entries"][used] = mine["tags"][used], mine["entries"][used]
+
+    edit(judge, restore)
+    assert judge.comes(back(UDP))[IP].dst == INSIDE
+    edit(judge, restore)  # without an answer it may give way
+    frame = bytes(LINK / IP(src="10.0.0.8", dst=SERVER) / UDP(sport=1, dport=9))
+    for port in range(1, 65536):  # until one of them finds its place
+        other = frame[:34] + port.to_bytes(2) + frame[36:]
+        passed = judge.kernel.run("egress_root", other).retval != SHOT
+        if (passed or port % 1000 == 0) and judge.counts()["evicted_unreplied"]:
+            break
+    assert judge.counts()["evicted_unreplied"] == 1
+    assert judge.comes(back(UDP))[IP].dst == OUTSIDE
+
+
+def test_many_cpus_never_give_one_port_twice(judge):
+    """Two threads begin flows of the same ports at once; each answer must find its own client."""
+    judge.rules(snat_rules=[SNAT | {"translated_port": "7000-7499"}])
+    judge.at("wan")
+    program = next(
+        each["egress_root"].fd
+        for each in (o.programs for o in judge.kernel._objects.values())
+        if "egress_root" in each
+    )
+    given = [{}, {}]
+
+    def begin(half):
+        frames = {
+            f"10.0.{half}.{n % 250}.{4000 + n // 250}": bytes(
+                LINK / IP(src=f"10.0.{half}.{n % 250}", dst=SERVER)
+                / UDP(sport=4000 + n // 250, dport=53)
+            )
+            for n in range(260)
+        }  # fmt: skip
+        buffer = ffi.new("char[]", 256)
+        for name, frame in frames.items():
+            options = sized(
+                "opts_run",
+                data_in=ffi.from_buffer(frame),
+                data_size_in=len(frame),
+                data_out=buffer,
+                data_size_out=256,
+            )
+            assert not lib().bpf_prog_test_run_opts(program, options)
+            if options.retval != 2:
+                (sport,) = struct.unpack_from("!H", ffi.buffer(buffer), 34)
+                given[half][name] = sport
+
+    threads = [threading.Thread(target=begin, args=(half,)) for half in (0, 1)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    ports = [*given[0].values(), *given[1].values()]
+    assert len(ports) == len(set(ports)) == 500, "all of the range, and none twice"
+    counts = judge.counts()
+    assert counts["port_alloc_fail"] == 20
+    assert counts["contended"] == 0
+
+
+def test_the_view_lists_what_is_live(judge):
+    judge.rules(snat_rules=[SNAT])
+    judge.leaves(out(TCP))
+    judge.comes(back(TCP, flags="SA"))
+    judge.leaves(LINK / IP(src=SERVER, dst="192.0.2.1") / TCP(sport=1, dport=2, flags="SA"))
+    found = translations(table(judge), judge.engine.name, now_ns(), 10)
+    assert (found["translations"], found["untouched_flows"], found["in_use"]) == (1, 1, 4)
+    (row,) = found["listed"]
+    assert (row["rule_id"], row["type"], row["state"]) == ("s", "snat", "replied")
+    assert (row["src"], row["translated_src"]) == (f"{INSIDE}:4000", f"{OUTSIDE}:4000")
+    assert (row["packets"], row["reply_packets"]) == (1, 1)
+
+
+READER = """
+#include "chain.h"
+#include "translations.h"
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+__type(key, __u32); __type(value, struct tr_tuple); } seen SEC(".maps");
+SEC("xdp") int reads(struct xdp_md *ctx)
+{
+	struct packet *packet = packet_of(&xdp_packet);
+	__u32 zero = 0;
+	struct tr_tuple *inner = bpf_map_lookup_elem(&seen, &zero);
+
+	(void)ctx;
+	if (!packet || !inner)
+		return XDP_ABORTED;
+	return tr_inner(packet, 0, false, inner) ? XDP_DROP : XDP_PASS;
+}
+char _license[] SEC("license") = "Dual BSD/GPL";
+"""
+DROP, PASS = 1, 2
+
+
+def test_xdp_learns_what_a_packet_of_the_wire_will_be(judge, tmp_path):
+    source = tmp_path / "reader.bpf.c"
+    source.write_text(READER)
+    judge.rules(snat_rules=[SNAT])
+    judge.leaves(out(TCP))
+    shared = judge.kernel._objects["dispatch"].maps
+    reader = load_object(compile_object(source), (), shared)
+    judge.kernel._fill("xdp_chain", [reader.programs["reads"].fd])
+    try:
+        assert judge.kernel.run("xdp_root", bytes(back(TCP))).retval == DROP
+        _, found = reader.maps["seen"].read()
+        assert found["dst_addr"][0, 0] == int.from_bytes(bytes([10, 0, 0, 7]))
+        assert found["dst_port"][0] == 4000
+        assert judge.kernel.run("xdp_root", bytes(back(UDP))).retval == PASS
+    finally:
+        judge.kernel._fill("xdp_chain", [])
+        lib().bpf_object__close(reader.handle)
