@@ -16,7 +16,6 @@ from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -209,7 +208,7 @@ class Map:
         """Put another map, as it is, behind ``slot``; where it stands already, nothing is done."""
         if self.inner is None:
             raise KernelError(f"map {self.name} is no map of maps")
-        if self._inner_id(slot) != _facts(inner.fd)[1]:
+        if self._inner_id(slot) != facts(inner.fd)[1]:
             self._write_singly(np.array([slot], np.uint32), np.array([inner.fd], np.uint32))
 
     def _link(self, values: Mapping[int, NDArray[Any]]) -> None:
@@ -332,7 +331,7 @@ class Map:
         """The memory of the map behind the slot, shape ``(elements,)``; None: nothing."""
         if (fd := self.inner_fd(slot)) is None:
             return None
-        size = _facts(fd)[4] * element.itemsize
+        size = facts(fd)[4] * element.itemsize
         memory = mmap.mmap(fd, -(-size // _PAGE) * _PAGE)
         os.close(fd)
         return np.frombuffer(memory, np.uint8)[:size].view(element)
@@ -374,28 +373,7 @@ class Map:
         )
 
 
-def holds_others(pin: Path, inner: Inner) -> bool:
-    """Are there, in the map of maps that is pinned here, others than such?
-
-    libbpf takes such a map over all the same, and the verifier then refuses our programs.
-    """
-    if (outer := lib().bpf_obj_get(str(pin).encode())) < 0:
-        return False
-    try:
-        slots = Map(pin.name, outer, ARRAY_OF_MAPS, _WORD, _WORD, _facts(outer)[4])
-        for slot in range(slots.max_entries):
-            fd = slots.inner_fd(slot)
-            if fd is not None:
-                found = _facts(fd)
-                os.close(fd)
-                entries = found[4] if inner.any_size else inner.max_entries
-                return found[2:] != (inner.key_bytes, inner.value_bytes, entries, inner.flags)
-    finally:
-        os.close(outer)
-    return False
-
-
-def _facts(fd: int) -> tuple[int, ...]:
+def facts(fd: int) -> tuple[int, ...]:
     """Type, id, bytes of key and value, entries and flags: how ``struct bpf_map_info`` begins."""
     info, size = np.zeros(6, np.uint32), ffi.new("uint32_t *", 24)
     check(lib().bpf_obj_get_info_by_fd(fd, pointer(info), size), "reading what a map is")

@@ -8,6 +8,7 @@ start with the kernel's own words.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from ebpfsentinel.kernel.maps import (
     HASH_OF_MAPS,
     Inner,
     Map,
-    holds_others,
+    facts,
     possible_cpus,
 )
 from ebpfsentinel.model.kernel import KernelError
@@ -107,7 +108,7 @@ def load_object(
     while True:
         handle = _open(path, off, shared or {}, pins, fragments)
         inners = _inners(handle)  # libbpf forgets them when it loads
-        if pins is not None and any(holds_others(pins / name, inners[name]) for name in inners):
+        if pins is not None and any(_holds_others(pins / name, inners[name]) for name in inners):
             lib().bpf_object__close(handle)
             raise IncompatiblePinsError("maps of maps hold others than ours")
         log().clear()
@@ -131,6 +132,28 @@ def load_object(
 
 class IncompatiblePinsError(KernelError):
     """Maps kept by an earlier agent have another layout: they must be replaced."""
+
+
+def _holds_others(pin: Path, inner: Inner) -> bool:
+    """Are there, in the map of maps that is pinned here, others than such?
+
+    libbpf takes such a map over all the same, and the verifier then refuses our programs.
+    """
+    if (outer := lib().bpf_obj_get(str(pin).encode())) < 0:
+        return False
+    try:
+        word = np.dtype("<u4")
+        slots = Map(pin.name, outer, ARRAY_OF_MAPS, word, word, facts(outer)[4])
+        for slot in range(slots.max_entries):
+            fd = slots.inner_fd(slot)
+            if fd is not None:
+                found = facts(fd)
+                os.close(fd)
+                entries = found[4] if inner.any_size else inner.max_entries
+                return found[2:] != (inner.key_bytes, inner.value_bytes, entries, inner.flags)
+    finally:
+        os.close(outer)
+    return False
 
 
 def _is_hook(path: Path, card: Program) -> bool:
