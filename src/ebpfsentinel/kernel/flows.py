@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -73,6 +74,7 @@ class Layout:
     flow: np.dtype[Any]
 
     @classmethod
+    @cache
     def of(cls, btf: Btf) -> Layout:
         """As the object declares them."""
         found = btf.dtype(btf.find(STRUCT, "flow_set"))
@@ -122,9 +124,8 @@ class Flows:
         at, way = np.nonzero(there)
         rows = np.empty(len(at), self.layout.flow)
         rows["lapse_ns"] = (lapse[at, way].astype(np.uint64) >> CLASS_BITS) << TICK_SHIFT
-        entries = sets["entries"][at, way]
-        for name in entries.dtype.names or ():
-            rows[name] = entries[name]
+        whole = rows.view(np.dtype([("lapse_ns", "<u8"), ("entry", sets["entries"].dtype)]))
+        whole["entry"] = sets["entries"][at, way]
         still: NDArray[np.bool_] = (tags[at, way] == before[at, way]) & (
             rows["status"] & _ENDED == 0
         )
