@@ -312,6 +312,31 @@ static __always_inline bool ct_second_is_better(__u64 costs, __u64 costs_other)
 	return costs_other >> 3 < costs >> 3;
 }
 
+/* Ways of a set that have this tag, or are being given it. */
+__noinline __u32 ct_alike(struct flow_set *set, __u32 tag)
+{
+	__u32 way, found = 0;
+
+	if (!set)
+		return 0;
+	for (way = 0; way < FLOW_WAYS; way++)
+		found += (OPAQUE(set->tags[way]) & ~FLOW_BUSY) == tag;
+	return found;
+}
+
+/*
+ * Two CPUs may put in the same flow, each at another way. Each looks round after its exchange, so that
+ * one of them sees the other at least, and lets go of its way. A tag stands in a set once, ever.
+ */
+static __always_inline bool ct_is_alone(void *table, const struct flow_search *search)
+{
+	__u32 found = ct_alike(flow_set_at(table, search->index[0]), search->tag);
+
+	if (search->index[1] != search->index[0])
+		found += ct_alike(flow_set_at(table, search->index[1]), search->tag);
+	return found == 1;
+}
+
 /* `most`: the highest class that gives way. */
 static __always_inline enum ct_claimed ct_claim(void *table, const struct flow_search *search,
 						__u64 now_ns, __u32 most, struct ct_claim *claim,
@@ -346,6 +371,10 @@ static __always_inline enum ct_claimed ct_claim(void *table, const struct flow_s
 		ct_finish(&one->entries[way], now_ns,
 			  rank == CT_RANK_LAPSED ? CT_EXPIRED
 						 : CT_EVICTED_CLOSING + rank - CT_RANK_CLASS);
+	if (!ct_is_alone(table, search)) {
+		__sync_val_compare_and_swap(&one->tags[way], search->tag | FLOW_BUSY, 0);
+		return CT_RACED;
+	}
 	claim->set = one;
 	claim->way = way;
 	return CT_CLAIMED;

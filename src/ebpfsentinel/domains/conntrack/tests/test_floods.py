@@ -211,11 +211,8 @@ def test_two_cpus_that_begin_the_same_flows_count_each_once(tracked):
     tracked.settings(max_entries=8192)
     side_by_side(tracked, *(from_client(SYN, number) for number in range(4000)))
     rows = tracked.kernel.flows()
-    keys, counts = np.unique(rows["key"]["port"][:, 1], return_counts=True)
-    assert len(keys) == 4000
+    assert len(rows) == len(np.unique(rows["key"]["port"][:, 1])) == 4000
     status = adds_up(tracked)
-    lost = status["raced"] + int((counts - 1).sum())
-    assert lost <= 4, "at one moment in thousands, two CPUs may be at one place"
     assert int(rows["packets"].sum()) + status["raced"] == 8000
 
 
