@@ -206,6 +206,18 @@ FLOW_SOURCE = _record(
     ),
 )
 
+TR_HEAD = _record(
+    232,
+    (
+        ("hash_keys", ("<u8", (12,)), 0),
+        ("timeout_ns", (("<u8", (4,)), (4,)), 96),
+        ("active", "<u4", 224),
+        ("masquerade", "<u2", 228),
+        ("prefixes", "|u1", 230),
+        ("pad", "|u1", 231),
+    ),
+)
+
 FLOW_FRAGMENT_KEY = _record(
     40,
     (
@@ -389,6 +401,47 @@ FLOW_HEAD = _record(
         ("count_sources", "|u1", 226),
         ("tell", "|u1", 227),
         ("pad", "<u4", 228),
+    ),
+)
+
+TR_TUPLE = _record(
+    40,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("src_port", "<u2", 32),
+        ("dst_port", "<u2", 34),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("hook", "|u1", 38),
+        ("kind", "|u1", 39),
+    ),
+)
+
+TR_ENTRY = _record(
+    128,
+    (
+        ("from", TR_TUPLE, 0),
+        ("until_ns", "<u8", 40),
+        ("serial", "<u4", 48),
+        ("peer", "<u4", 52),
+        ("state", "|u1", 56),
+        ("flags", "|u1", 57),
+        ("rule", "<u2", 58),
+        ("masquerade", "<u2", 60),
+        ("ifindex_slot", "<u2", 62),
+        ("to", TR_TUPLE, 64),
+        ("packets", "<u8", 104),
+        ("bytes", "<u8", 112),
+        ("since_ns", "<u8", 120),
+    ),
+)
+
+TR_SET = _record(
+    1088,
+    (
+        ("tags", ("<u8", (8,)), 0),
+        ("entries", (TR_ENTRY, (8,)), 64),
     ),
 )
 

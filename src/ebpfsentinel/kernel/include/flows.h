@@ -13,6 +13,7 @@
 
 #include "flow_table.h"
 #include "parse.h"
+#include "translations.h"
 
 #define FLOW_FRAGMENTS 4096
 #define FLOW_FRAGMENT_NS 30000000000ull /* RFC 791: reassembly gives up after that */
@@ -271,6 +272,14 @@ static __always_inline bool flow_may_begin(const struct packet *packet, bool pic
 	return kinds == FLOW_TCP_SYN || (pickup && kinds == FLOW_TCP_ACK);
 }
 
+/* What a packet is that seems to be of no flow. */
+static __always_inline enum flow_state flow_unless_translated(void)
+{
+	const struct tr_head *translations = tr_head_now();
+
+	return translations && translations->active ? FLOW_UNKNOWN : FLOW_INVALID;
+}
+
 static __always_inline enum flow_state flow_state_of_error(void *table, struct packet *packet,
 							   void *data, void *end)
 {
@@ -278,7 +287,8 @@ static __always_inline enum flow_state flow_state_of_error(void *table, struct p
 
 	if (!flow_quoted_key(packet, data, end, &search))
 		return FLOW_INVALID;
-	return flow_find(table, &search, packet_now(packet)) ? FLOW_RELATED : FLOW_INVALID;
+	return flow_find(table, &search, packet_now(packet)) ? FLOW_RELATED
+							     : flow_unless_translated();
 }
 
 static __always_inline enum flow_state flow_ask(struct packet *packet, void *data, void *end)
@@ -308,12 +318,13 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 		return FLOW_ESTABLISHED;
 	if (entry || (head && flow_may_begin(packet, head->pickup)))
 		return FLOW_NEW;
-	return FLOW_INVALID;
+	return flow_unless_translated();
 }
 
 /*
- * What the packet is to the flows there are, asked once a packet. From XDP it is what connection
- * tracking will say of it, unless NAT changes its tuple. Writes nothing but what later fragments need.
+ * What the packet is to the flows there are, asked once a packet. Before TC it has the tuple of the
+ * wire: while NAT is on, one that seems to be of no flow may be of one that is translated, so that it is
+ * FLOW_UNKNOWN and not FLOW_INVALID. Writes nothing but what later fragments need.
  */
 static __always_inline enum flow_state flow_state(struct packet *packet, void *data, void *end)
 {
