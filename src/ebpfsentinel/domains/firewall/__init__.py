@@ -21,7 +21,7 @@ DOMAIN = Domain(
         Program("xdp_mirror", called_from=("fw_xdp_calls", 1), optional=True),
         Program("tc_mirror", called_from=("fw_tc_calls", 1), optional=True),
     ),
-    polled=("fw_count", "fw_rejects", "fw_copies"),
+    polled=("fw_count", "fw_over", "fw_rejects", "fw_copies"),
     files=lambda settings: files_of(settings.aliases),
     hosts=lambda settings: hosts_of(settings.aliases),
     executables=executables_of,

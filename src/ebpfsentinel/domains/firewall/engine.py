@@ -60,6 +60,7 @@ class FirewallEngine:
         self._set = RuleSet(FirewallSettings(), (), {}, {})
         self._checker = Checker(FirewallSettings(), Surroundings())
         self._counts = np.zeros(NUMBERS, FW_COUNT)
+        self._over = np.zeros(NUMBERS, np.uint64)
         self.usage = Usage()
         self.samples = Samples()
         self._polled = False
@@ -146,6 +147,7 @@ class FirewallEngine:
         """From now on ``plan`` is in force."""
         state: RuleSet = plan.state
         self._counts[list(state.new.values())] = 0
+        self._over[list(state.new.values())] = 0
         self._set = state if state.settings.enabled else state.gone_from_kernel()
         self._mirrors, self._links = set(state.mirrors.values()), plan.links
         self.usage.keep(state.numbers, state.new)
@@ -154,6 +156,9 @@ class FirewallEngine:
         """Events to alerts, one for all equal ones; counters are kept for views."""
         if source == "fw_count":
             self._take_counts(rows, now_ns)
+            return Outcome()
+        if source == "fw_over":
+            self._over = rows.copy()
             return Outcome()
         if source == "fw_samples":
             self.samples.take(rows, self._set.boot_offset_ns)
@@ -217,7 +222,7 @@ class FirewallEngine:
             origin=found.origin,
             packets=int(hits["packets"]),
             bytes=int(hits["bytes"]),
-            over=int(hits["over"]),
+            over=int(self._over[number]),
             last_hit_ns=self.usage.of(rule.id).last_ns or None,
         )
 

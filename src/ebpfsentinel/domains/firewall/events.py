@@ -347,11 +347,10 @@ FW_EXE = _record(
 )
 
 FW_COUNT = _record(
-    24,
+    16,
     (
         ("packets", "<u8", 0),
         ("bytes", "<u8", 8),
-        ("over", "<u8", 16),
     ),
 )
 

@@ -15,6 +15,14 @@ struct {
 	__type(value, struct fw_count);
 } fw_count SEC(".maps");
 
+/* Of the packets of a rule: those it denied, as more than it lets a source begin. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, FW_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} fw_over SEC(".maps");
+
 RING(fw_events, struct packet_event, 1 << 20);
 
 RING(fw_samples, struct fw_sample, 1 << 17);
@@ -134,12 +142,12 @@ static __always_inline void report(struct packet *packet)
 /* The packet is more than its rule lets in. */
 static __always_inline void refuse(struct packet *packet)
 {
-	struct fw_count *count = bpf_map_lookup_elem(&fw_count, &packet->rule_id);
+	__u64 *over = bpf_map_lookup_elem(&fw_over, &packet->rule_id);
 
 	packet->action = ACTION_DROP;
 	packet->cpu = 0;
-	if (count && !packet->dry)
-		count->over++;
+	if (over && !packet->dry)
+		(*over)++;
 }
 
 /* What only some rule sets ask for. */

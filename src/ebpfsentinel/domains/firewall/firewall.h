@@ -274,7 +274,6 @@ struct fw_scratch {
 struct fw_count {
 	__u64 packets;
 	__u64 bytes;
-	__u64 over; /* of the packets: denied, as more than the rule lets a source begin */
 };
 
 /*

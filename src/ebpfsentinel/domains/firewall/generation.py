@@ -206,9 +206,9 @@ def more(
         new={found.rule.id: number},
         free=number + 1,
     )
-    clean = MapDelete("fw_count", np.array([number], np.uint32))
+    clean = _uncounted([number])
     ends = end_flows([found]) if is_ending(before.settings) else ()
-    return after, (clean, *(patch for patch in patches if patch), *ends)
+    return after, (*clean, *(patch for patch in patches if patch), *ends)
 
 
 def less(
@@ -232,6 +232,12 @@ def less(
         new={},
     )
     return after, tuple(patch for patch in patches if patch)
+
+
+def _uncounted(numbers: Sequence[int]) -> Iterator[Action]:
+    """Nothing has been counted under these numbers yet."""
+    for name in ("fw_count", "fw_over"):
+        yield MapDelete(name, np.array(numbers, np.uint32))
 
 
 def _sends(found: CheckedRule) -> bool:
@@ -313,7 +319,7 @@ def _changes(
     anew, links = around.anew, around.links or {}
     mirrors, had = after.mirrors, before.mirrors
     if after.new:
-        yield MapDelete("fw_count", np.array(sorted(after.new.values()), np.uint32))
+        yield from _uncounted(sorted(after.new.values()))
     coming = np.array(sorted(after.cpus - (frozenset() if anew else before.cpus)), np.uint32)
     if len(coming):
         yield MapWrite("steer_cpus", coming, np.full(len(coming), _QUEUE, np.uint32))

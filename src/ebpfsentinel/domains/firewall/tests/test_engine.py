@@ -156,7 +156,7 @@ def test_only_the_banks_that_changed_are_compiled_again():
     rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(4097)]
     engine = engine_of(*rules, anti_lockout={"enabled": False})
     added = {"id": "v6", "priority": 1, "action": "deny", "src_ip": "2001:db8::1"}
-    (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions[1:]
+    (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions[2:]
     assert (set(switch.places), set(switch.kept)) == ({4}, {0, 1})
     rules[4096] |= {"action": "allow"}
     (switch,) = change(engine, *rules, added, anti_lockout={"enabled": False}).actions
@@ -274,7 +274,7 @@ def test_no_more_rules_go_one_by_one_than_are_passed_over():
 def test_a_rule_that_is_off_or_of_one_family_touches_no_other_table():
     adding = Adding(RULE)
     assert kinds(adding.add(id="off", enabled=False)) == [MapDelete]
-    (patch,) = adding.add(id="four", src_ip="10.0.0.1").actions[1:]
+    (patch,) = adding.add(id="four", src_ip="10.0.0.1").actions[2:]
     assert patch.place == 0
 
 
@@ -356,7 +356,7 @@ def test_hits_are_shown_with_the_rule():
     number = change(engine, RULE).memo["numbers"]["a"]
     counts = np.zeros(32768, FW_COUNT)
     engine.feed("fw_count", counts, 4)
-    counts[number] = (3, 180, 0)
+    counts[number] = (3, 180)
     engine.feed("fw_count", counts, 5)
     engine.feed("fw_count", counts, 6)
     item = own(engine)["a"]
@@ -367,7 +367,7 @@ def test_hits_of_an_earlier_agent_have_no_time():
     engine = engine_of(RULE)
     number = change(engine, RULE).memo["numbers"]["a"]
     counts = np.zeros(32768, FW_COUNT)
-    counts[number] = (3, 180, 0)
+    counts[number] = (3, 180)
     engine.feed("fw_count", counts, 5)
     assert (own(engine)["a"].packets, own(engine)["a"].last_hit_ns) == (3, None)
 

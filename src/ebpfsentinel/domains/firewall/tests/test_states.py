@@ -166,7 +166,8 @@ def test_a_source_may_have_so_many_flows_and_keeps_those(tracked):
     assert verdict.event["rule_id"] == tracked.engine._set.numbers["web"]
     assert tracked.judge(OURS).code == PASS, "a flow that is there"
     assert tracked.judge(segment(5001, "S", src="192.0.2.8")).code == PASS, "another source"
-    tracked.engine.feed("fw_count", tracked.kernel.total("fw_count"), 0)
+    for name in ("fw_count", "fw_over"):
+        tracked.engine.feed(name, tracked.kernel.total(name), 0)
     (view,) = tracked.engine.items("rules")
     assert (view.over, view.packets) == (1, 4)
 
