@@ -133,7 +133,9 @@ class FakeMap:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: nothing of {value} at {slot}")
 
-    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
+    def table(
+        self, slot: int, element: np.dtype[Any], part: tuple[int, int] | None = None
+    ) -> NDArray[Any] | None:
         """Refused, as :meth:`swap`."""
         raise KernelError(f"map {self.name} is no map of maps: no {element} at {slot}")
 
@@ -274,12 +276,17 @@ class FakeMapOfMaps(FakeMap):
             whole[offset : offset + len(content)] = content
         self.generations[slot] = np.frombuffer(bytes(whole), found.dtype)
 
-    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
-        """The memory behind the slot, shape ``(elements,)``; None: nothing."""
+    def table(
+        self, slot: int, element: np.dtype[Any], part: tuple[int, int] | None = None
+    ) -> NDArray[Any] | None:
+        """The memory behind the slot, or of so many elements from one on; None: nothing."""
         found = self.generations.get(slot)
         if found is not None and not found.flags.writeable:
             found = self.generations[slot] = found.copy()
-        return None if found is None else found.view(element)
+        if found is None:
+            return None
+        first, count = part or (0, None)
+        return found.view(element)[first : None if count is None else first + count]
 
     def link(self, slot: int, other: int) -> None:
         """Put behind a slot what is behind another."""

@@ -52,8 +52,10 @@ class Map(Protocol):
     def delete(self, keys: NDArray[Any]) -> None:
         """Delete entries."""
 
-    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
-        """What is behind the slot as memory, shape ``(elements,)``; None: nothing."""
+    def table(
+        self, slot: int, element: np.dtype[Any], part: tuple[int, int] | None = None
+    ) -> NDArray[Any] | None:
+        """What is behind the slot as memory, or ``part`` (first, count) of it; None: nothing."""
 
     def swap(self, slot: int, value: NDArray[Any]) -> None:
         """Put a value behind a slot."""
@@ -106,11 +108,10 @@ class Flows:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >> TICK_SHIFT
         key = ends.key(self.layout.flow["key"])
         for slot in (0, 1):
-            table = self._behind.table(slot, self.layout.set)
-            if table is None:
-                continue
-            for at in place(key, self._head_in(table))[1][0].tolist():
-                rows = self._rows(table[1 + at : 2 + at], now)
+            head = self._behind.table(slot, self.layout.set, (0, 1))
+            for at in () if head is None else place(key, self._head_in(head))[1][0].tolist():
+                part = self._behind.table(slot, self.layout.set, (1 + at, 1))
+                rows = np.empty(0, self.layout.flow) if part is None else self._rows(part, now)
                 found = rows[rows["key"] == key]
                 if len(found):
                     return np.asarray(found[:1])

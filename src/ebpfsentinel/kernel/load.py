@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ebpfsentinel.kernel.btf import Btf
     from ebpfsentinel.kernel.maps import Map
     from ebpfsentinel.model.action import Action, Engage, Run
     from ebpfsentinel.model.domain import Domain, Program
@@ -103,6 +104,7 @@ class LinuxKernel:
         self._floor = Floor()
         self._fragments = True
         self._engaged: set[str] = set()
+        self._layout: tuple[Btf, Layout] | None = None
         self._lapse: tuple[int, Sequence[str]] = (0, ())
 
     def load(self, domains: Sequence[Domain]) -> None:
@@ -362,8 +364,10 @@ class LinuxKernel:
         self.run(action.program, action.frame, action.repeat)
 
     def _flows(self) -> Flows:
-        layout = Layout.of(self._objects[_DISPATCH].btf)
-        return Flows(self._maps, layout, self._run_action)
+        btf = self._objects[_DISPATCH].btf
+        if self._layout is None or self._layout[0] is not btf:
+            self._layout = btf, Layout.of(btf)
+        return Flows(self._maps, self._layout[1], self._run_action)
 
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
+from ebpfsentinel.kernel.mapped import mapped
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -327,14 +328,13 @@ class Map:
             os.close(fd)
         return found
 
-    def table(self, slot: int, element: np.dtype[Any]) -> NDArray[Any] | None:
-        """The memory of the map behind the slot, shape ``(elements,)``; None: nothing."""
+    def table(
+        self, slot: int, element: np.dtype[Any], part: tuple[int, int] | None = None
+    ) -> NDArray[Any] | None:
+        """The memory behind the slot, or of so many elements from one on; None: nothing."""
         if (fd := self.inner_fd(slot)) is None:
             return None
-        size = facts(fd)[4] * element.itemsize
-        memory = mmap.mmap(fd, -(-size // _PAGE) * _PAGE)
-        os.close(fd)
-        return np.frombuffer(memory, np.uint8)[:size].view(element)
+        return mapped(fd, element, *(part or (0, facts(fd)[4])))
 
     def link(self, slot: int, other: int) -> None:
         """Put behind a slot what is behind another."""

@@ -242,7 +242,10 @@ struct state_change {
 	__u64 after;
 };
 
-/* TCP listens from here on; and a connection is there, whose SYN may have left out of our sight. */
+/*
+ * TCP listens from here on; and a connection is there, whose SYN may have left out of our sight. It is
+ * looked at again when it ends: the kernel does not run the program for a packet that interrupts it.
+ */
 SEC("tp_btf/inet_sock_set_state")
 int sockets_state(struct state_change *ctx)
 {
@@ -257,7 +260,8 @@ int sockets_state(struct state_change *ctx)
 			listen(sk, owner);
 	} else if (before == TCP_LISTEN) {
 		close_listener(sk);
-	} else if (before == TCP_SYN_SENT && after == TCP_ESTABLISHED) {
+	} else if (before == TCP_ESTABLISHED ||
+		   (before == TCP_SYN_SENT && after == TCP_ESTABLISHED)) {
 		owner = bpf_sk_storage_get(&sock_owner, sk, 0, 0);
 		if (owner)
 			name_flow(sk, owner, false);
@@ -296,11 +300,17 @@ static __always_inline int accepts(const struct syscall_exit *ctx)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct flow_owner owner = {};
+	const struct sock *sk;
+	__u16 family;
 
 	if (ctx->ret < 0)
 		return 0;
+	sk = sock_of_fd(task, ctx->ret);
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (family != AF_INET && family != AF_INET6)
+		return 0;
 	own(&owner, task);
-	name_flow(sock_of_fd(task, ctx->ret), &owner, true);
+	name_flow(sk, &owner, true);
 	COUNT(accepted);
 	return 0;
 }

@@ -76,6 +76,24 @@ def tells(host: str, port: int, processes: int, count: int, connected: bool = Fa
     forked(processes, work)
 
 
+def hands(host: str, port: int, count: int) -> None:
+    """``pid port`` of who sent last by a UDP socket that another one had handed over."""
+    for _ in range(count):
+        with socket.socket(family_of(host), socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"mine", (host, port))
+            near, far = socket.socketpair()
+            with near, far:
+                if pid := os.fork():
+                    socket.send_fds(near, [b"x"], [sender.fileno()])
+                    os.waitpid(pid, 0)
+                else:
+                    _, (fd, *_), _, _ = socket.recv_fds(far, 1, 1)
+                    with socket.socket(fileno=fd) as handed:
+                        handed.sendto(b"yours", (host, port))
+                        say(os.getpid(), handed.getsockname()[1])
+                    os._exit(0)
+
+
 def serves(host: str, port: int, workers: int) -> None:
     """A pre-forked server: whoever accepts says its pid. Ends when standard input does."""
     listener = socket.create_server((host, port), family=family_of(host), backlog=4096)

@@ -62,6 +62,16 @@ def test_datagrams_are_named_connected_or_not(tracked, lab, host, connected):
     }
 
 
+@pytest.mark.parametrize("host", [SENDER, SENDER6])
+def test_a_socket_that_was_handed_over_is_of_who_sends_by_it(tracked, lab, host):
+    tracked.start()
+    with tracked.crowd(lab.guarded, "hands", host, PORT, 20) as senders:
+        made = {int(port): int(pid) for pid, port in senders.lines()}
+    assert len(set(made.values())) == 20
+    found = tracked.owners(UDP, PORT)
+    assert {port: pids[0] for port, pids in found.items()} == made
+
+
 def test_a_connect_that_does_not_wait_is_named_alike(tracked, lab):
     tracked.start()
     with served(tracked, lab.sender, SENDER) as server:
