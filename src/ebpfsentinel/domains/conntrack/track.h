@@ -173,7 +173,7 @@ static __noinline int ct_relate(struct track *track)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	enum flow_state state = flow_state_of_error(track->table, track->packet, data, end);
 
-	ct_is(track, state == FLOW_RELATED ? FLOW_RELATED : FLOW_INVALID); /* NAT is done here */
+	ct_is(track, state);
 	track->count->related += state == FLOW_RELATED;
 	return 0;
 }

@@ -112,15 +112,9 @@ static __always_inline bool is_passed_over(struct packet *packet)
 	return false;
 }
 
-/* A function of its own, as it is long, and called from two places. */
-static __noinline void put_state(struct packet *packet, void *data, void *end)
+/* Of a flow that is there? Its state has been asked for. */
+static __always_inline bool is_of_flow(const struct packet *packet)
 {
-	flow_state(packet, data, end);
-}
-
-static __always_inline bool is_of_flow(struct packet *packet, void *data, void *end)
-{
-	put_state(packet, data, end);
 	return packet->flow_state == FLOW_ESTABLISHED || packet->flow_state == FLOW_RELATED;
 }
 
@@ -157,7 +151,7 @@ static __always_inline void look_closer(const struct fw_head *head, struct packe
 	if (head->asks & FW_HEAD_MACS)
 		put_macs(data, end);
 	if (head->asks & FW_HEAD_STATE)
-		put_state(packet, data, end);
+		flow_state(packet, data, end);
 	if (head->asks & FW_HEAD_OWNER)
 		put_receiver(head, packet, data, end);
 }
@@ -213,8 +207,7 @@ static __always_inline bool judge(struct packet *packet, void *data, void *end, 
 		packet->cpu = rule.cpu;
 		if (rule.order & FW_LIMITED && is_over(packet))
 			refuse(packet);
-	} else if (!is_neighbour_discovery(packet) &&
-		   !(head->keep_state && is_of_flow(packet, data, end))) {
+	} else if (!is_neighbour_discovery(packet) && !(head->keep_state && is_of_flow(packet))) {
 		packet->action = head->default_action;
 	}
 	if (!packet->dry)

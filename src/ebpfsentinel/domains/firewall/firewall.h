@@ -223,7 +223,7 @@ struct fw_bank {
 
 /* What some rules ask for that not every packet is looked at for. */
 #define FW_HEAD_MACS 1
-#define FW_HEAD_STATE 2 /* or have limits */
+#define FW_HEAD_STATE 2 /* or have limits, or flows are kept */
 #define FW_HEAD_OWNER 4
 
 /*

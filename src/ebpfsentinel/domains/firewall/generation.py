@@ -22,6 +22,7 @@ from ebpfsentinel.domains.firewall.events import (
     FW_HEAD,
     FW_REST,
     FW_RULE,
+    FwField,
     FwMode,
     PacketAction,
 )
@@ -58,6 +59,7 @@ FRESH_RULES, GONE_RULES = BANK["fresh"].shape[0], 7
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""
 _LEAVING = "egress_firewall"
+_KEPT = HEAD_ASKS[FwField.FW_STATE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def whole(
         runtime=runtime,
         new=new,
         free=free,
-        asks=asks_of(places),
+        asks=asks_of(places) | _KEPT * _keeps_state(settings, around),
         cpus=frozenset(rule.cpu for rule in enabled if rule.cpu is not None),
         mirrors={numbers[rule.id]: rule.mirror for rule in enabled if rule.mirror is not None},
         limits={numbers[each.rule.id]: each.limit for each in rules if each.limit is not None},
@@ -165,6 +167,12 @@ def whole(
     waiting = (found for found in before.ending if found.rule.id in numbers)
     after = replace(after, ending=(*fresh[AT_ONCE:], *waiting))
     return after, (*_changes(before, after, kept, around), *end_flows(fresh[:AT_ONCE]))
+
+
+def _keeps_state(settings: FirewallSettings, around: Surroundings) -> bool:
+    """Do flows matter to packets that no rule matches?"""
+    drops = settings.default_policy is Policy.DROP
+    return settings.keep_state and drops and "flows" in around.provided
 
 
 def _denying_anew(before: RuleSet, after: RuleSet) -> tuple[CheckedRule, ...]:
@@ -206,9 +214,9 @@ def more(
         new={found.rule.id: number},
         free=number + 1,
     )
-    clean = _uncounted([number])
+    clean = MapDelete("fw_count", np.array([number], np.uint32))
     ends = end_flows([found]) if is_ending(before.settings) else ()
-    return after, (*clean, *(patch for patch in patches if patch), *ends)
+    return after, (clean, *(patch for patch in patches if patch), *ends)
 
 
 def less(
@@ -350,7 +358,7 @@ def _switch(state: RuleSet, kept: Mapping[int, int], netns: int) -> Switch:
     head["mode"] = FwMode.FW_MODE_BLOCK if block else FwMode.FW_MODE_ALERT
     head["default_action"] = PacketAction.ACTION_DROP if drop else PacketAction.ACTION_PASS
     head["asks"] = state.asks
-    head["keep_state"] = settings.keep_state
+    head["keep_state"] = bool(state.asks & _KEPT) and settings.keep_state
     head["mirrors"] = bool(state.mirrors)
     head["sample_every"] = settings.sample_every
     for place, serial in state.serials.items():

@@ -68,8 +68,7 @@ static __noinline int put_receiver(const struct fw_head *head, struct packet *pa
 
 	if (!table || !flow_is_tracked(packet) || !flow_ports(packet, data, end, ports))
 		return put_owner(listener_of(packet, head->netns));
-	flow_put_key(&search, packet, ports);
-	entry = flow_find(table, &search, packet_now(packet));
+	entry = flow_entry_of(table, packet, ports, &search);
 	if (entry && entry->owner[(search.from ^ 1) & 1].start_ns)
 		return put_owner(&entry->owner[(search.from ^ 1) & 1]);
 	return put_owner(listener_of(packet, head->netns));

@@ -272,12 +272,54 @@ static __always_inline bool flow_may_begin(const struct packet *packet, bool pic
 	return kinds == FLOW_TCP_SYN || (pickup && kinds == FLOW_TCP_ACK);
 }
 
-/* What a packet is that seems to be of no flow. */
-static __always_inline enum flow_state flow_unless_translated(void)
+/*
+ * From the tuple on the wire to the one that this host knows, which is what flows stand under. `src` is the
+ * end of the search that sent such a packet; is_answer: of an echo. False: it is of no translation.
+ */
+static __noinline bool flow_turn_inner(struct flow_search *search, __u32 src, bool is_answer,
+				       __u64 now_ns)
 {
-	const struct tr_head *translations = tr_head_now();
+	const struct tr_head *head = tr_head_now();
+	struct flow_key *of = &search->key;
+	struct tr_tuple key, inner;
+	bool icmp = of->protocol == PROTOCOL_ICMP || of->protocol == PROTOCOL_ICMPV6;
+	__u32 zero = 0;
+	void *table;
 
-	return translations && translations->active ? FLOW_UNKNOWN : FLOW_INVALID;
+	if (!head || !head->active)
+		return false;
+	table = bpf_map_lookup_elem(&tr_tables, &zero);
+	if (!table)
+		return false;
+	src &= 1;
+	__builtin_memcpy(key.src_addr, of->addr[src], 16);
+	__builtin_memcpy(key.dst_addr, of->addr[src ^ 1], 16);
+	key.src_port = icmp && is_answer ? 0 : of->port[src];
+	key.dst_port = icmp && !is_answer ? 0 : of->port[src ^ 1];
+	key.protocol = of->protocol;
+	key.family = of->family;
+	key.hook = TR_INGRESS;
+	key.kind = TR_WHOLE;
+	if (!tr_look_up(table, head, &key, &inner, now_ns))
+		return false;
+	if (icmp)
+		inner.src_port = inner.dst_port = inner.src_port | inner.dst_port;
+	flow_put_ends(search, inner.src_addr, inner.dst_addr, inner.src_port, inner.dst_port);
+	return true;
+}
+
+/* The entry of a packet that came in, by its tuple on the wire; 0: there is none. */
+static __always_inline struct flow_entry *
+flow_entry_of(void *table, struct packet *packet, const __u16 *ports, struct flow_search *search)
+{
+	bool is_answer = flow_icmp_kind(packet) == FLOW_ICMP_ANSWERS;
+	struct flow_entry *entry;
+
+	flow_put_key(search, packet, ports);
+	entry = flow_find(table, search, packet_now(packet));
+	if (entry || !flow_turn_inner(search, search->from, is_answer, packet_now(packet)))
+		return entry;
+	return flow_find(table, search, packet_now(packet));
 }
 
 static __always_inline enum flow_state flow_state_of_error(void *table, struct packet *packet,
@@ -287,8 +329,11 @@ static __always_inline enum flow_state flow_state_of_error(void *table, struct p
 
 	if (!flow_quoted_key(packet, data, end, &search))
 		return FLOW_INVALID;
-	return flow_find(table, &search, packet_now(packet)) ? FLOW_RELATED
-							     : flow_unless_translated();
+	if (flow_find(table, &search, packet_now(packet)))
+		return FLOW_RELATED;
+	if (!flow_turn_inner(&search, search.from ^ 1, true, packet_now(packet)))
+		return FLOW_INVALID;
+	return flow_find(table, &search, packet_now(packet)) ? FLOW_RELATED : FLOW_INVALID;
 }
 
 static __always_inline enum flow_state flow_ask(struct packet *packet, void *data, void *end)
@@ -308,8 +353,7 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 		return flow_state_of_error(table, packet, data, end);
 	if (!flow_ports(packet, data, end, ports))
 		return FLOW_INVALID;
-	flow_put_key(&search, packet, ports);
-	entry = flow_find(table, &search, packet_now(packet));
+	entry = flow_entry_of(table, packet, ports, &search);
 	if (entry && entry->status & FLOW_ENDED)
 		entry = 0;
 	packet->flow_there = entry != 0;
@@ -318,13 +362,12 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 		return FLOW_ESTABLISHED;
 	if (entry || (head && flow_may_begin(packet, head->pickup)))
 		return FLOW_NEW;
-	return flow_unless_translated();
+	return FLOW_INVALID;
 }
 
 /*
- * What the packet is to the flows there are, asked once a packet. Before TC it has the tuple of the
- * wire: while NAT is on, one that seems to be of no flow may be of one that is translated, so that it is
- * FLOW_UNKNOWN and not FLOW_INVALID. Writes nothing but what later fragments need.
+ * What the packet is to the flows there are, asked once a packet. From XDP it is what connection
+ * tracking will say of it, also behind NAT. Writes nothing but what later fragments need.
  */
 static __always_inline enum flow_state flow_state(struct packet *packet, void *data, void *end)
 {

@@ -148,9 +148,8 @@ def test_asking_leaves_no_trace(tracked):
 
 
 @FAMILIES
-def test_while_nat_is_on_what_seems_to_be_of_no_flow_is_not_called_invalid(tracked, ends):
+def test_what_is_of_no_flow_is_not_of_one_because_nat_is_on(tracked, ends):
     translate(tracked.kernel, on=True)
-    assert state(tracked, ends.back("SA")) == UNKNOWN
-    assert state(tracked, ends.error(ends.udp())) == UNKNOWN
-    assert state(tracked, ends.tcp("SF")) == INVALID
+    assert state(tracked, ends.back("SA")) == INVALID
+    assert state(tracked, ends.error(ends.udp())) == INVALID
     assert state(tracked, ends.tcp("S")) == NEW

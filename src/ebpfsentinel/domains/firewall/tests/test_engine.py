@@ -274,7 +274,7 @@ def test_no_more_rules_go_one_by_one_than_are_passed_over():
 def test_a_rule_that_is_off_or_of_one_family_touches_no_other_table():
     adding = Adding(RULE)
     assert kinds(adding.add(id="off", enabled=False)) == [MapDelete]
-    (patch,) = adding.add(id="four", src_ip="10.0.0.1").actions[2:]
+    (patch,) = adding.add(id="four", src_ip="10.0.0.1").actions[1:]
     assert patch.place == 0
 
 
