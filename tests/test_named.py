@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ebpfsentinel.kernel.pins import cgroup_root
 from tests.lab import GUARDED, GUARDED6, SENDER, SENDER6
 
 if TYPE_CHECKING:
@@ -84,6 +85,32 @@ def test_a_row_of_connections_names_who_opened_it_dead_or_alive(lab, host):
     assert row["cgroup"] == Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip()
     assert row["container"] == ""
     assert row["peer"]["pid"] == os.getpid(), "the server is this test, in another namespace"
+
+
+def test_a_process_in_a_container_is_named_as_the_host_sees_it(lab):
+    agent = lab.agent(conntrack={"enabled": True})
+    container = "0123456789abcdef" * 4
+    group = cgroup_root() / f"docker-{container}.scope"
+    group.mkdir()
+    enter = f"echo $$ > {group}/cgroup.procs; exec unshare --pid --fork --kill-child {PYTHON} -c "
+    with lab.inside(lab.sender):
+        server = socket.create_server((SENDER, PORT))
+    try:
+        with (
+            server,
+            running(lab.guarded, "bash", "-c", f'{enter} "$0" {SENDER} {PORT}', ASKS) as it,
+        ):
+            far, _ = server.accept()
+            with far:
+                (row,) = agent.cli("conntrack", "list", "--dst-port", str(PORT))["connections"]
+                status = Path(f"/proc/{row['pid']}/status").read_text()
+                assert f"NSpid:\t{row['pid']}\t1\n" in status, "it is the first one in there"
+                assert f"PPid:\t{it.pid}\n" in status
+        assert (row["container"], row["exe"]) == (container, PYTHON)
+        assert row["cgroup"] == f"/{group.name}"
+    finally:
+        until(lambda: not (group / "cgroup.procs").read_text())
+        group.rmdir()
 
 
 @pytest.mark.parametrize("host", [GUARDED, GUARDED6])
