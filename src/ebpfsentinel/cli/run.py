@@ -128,10 +128,9 @@ def banner(agent: Agent, listeners: Listeners) -> str:
             hooks[program.domain] += 1
     for name, engine in agent.engines.items():
         status = engine.status()
-        shown = (
-            f"mode {status.get('mode', '-'):<6} {status.get('rule_count', 0)} rules, "
-            f"{hooks.get(name, 0)} programs attached"
-        )
+        how = f"mode {status['mode']}" if "mode" in status else "on"
+        rules = f"{status['rule_count']} rules, " if "rule_count" in status else ""
+        shown = f"{how:<11} {rules}{hooks.get(name, 0)} programs attached"
         lines.append(f"  {name:<10} {shown if status.get('enabled', True) else 'off'}")
     if not agent.ready:
         lines.append(f"  NOT READY  {agent.not_ready_reason}")

@@ -551,6 +551,8 @@ class LinuxKernel:
         ):
             return ()
         card = program.card
+        if card and card.on_call and program.name not in self._engaged:
+            return ()
         stand_in = bool(card and card.instead_of) and program.name not in self._engaged
         return tuple(
             place.name
