@@ -82,3 +82,34 @@ def test_w11_a_refused_source_is_let_in_again_though_nothing_sweeps(host):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert host.sources()[0x0A000002] == (LIMIT, LIMIT), "nothing was swept"
+
+
+AMPLIFIED = {"enabled": True, "ports": [{"port": 53, "protocol": "udp", "max_pps": 1}]}
+
+
+@pytest.fixture
+def guarded(host):
+    """Answers of amplifiers are limited to one a second of a source."""
+    wanted = {"enabled": True, "mode": "block", "amplification_protection": AMPLIFIED}
+    engine = DEFENCE.engine(Tools(rules=None))
+    around = Surroundings(boot_offset_ns=clock.boot_offset_ns(), now_ns=time.time_ns())
+    plan = engine.plan(msgspec.convert(wanted, DdosSettings), {}, around)
+    host.kernel.apply(plan.actions)
+    return host
+
+
+@pytest.mark.parametrize("ends", [Ends(), Ends().six()], ids=["ipv4", "ipv6"])
+def test_answers_to_a_forwarded_question_pass_beyond_the_limit_and_others_do_not(guarded, ends):
+    """No socket of this host has the flow: only the table of flows knows that it was asked for."""
+    asked = Ends(ends.server, ends.client, sport=5353, dport=53)
+    guarded.come(asked.udp())
+    assert all(arrives(guarded, asked.udp_back()) for _ in range(20))
+    forged = Ends(ends.server, ends.client, sport=5354, dport=53)
+    assert sum(arrives(guarded, forged.udp_back()) for _ in range(20)) <= 1
+
+
+def test_that_a_forged_packet_was_answered_makes_no_flow_that_is_wanted(guarded):
+    forged = Ends(sport=53, dport=5000)
+    arrives(guarded, forged.udp())
+    guarded.leave(forged.udp_back())
+    assert sum(arrives(guarded, forged.udp()) for _ in range(20)) <= 1

@@ -3,7 +3,6 @@
 #ifndef EBPFSENTINEL_DDOS_GUARDS_H
 #define EBPFSENTINEL_DDOS_GUARDS_H
 
-#include "flows.h"
 #include "known.h"
 #include "tables.h"
 
@@ -38,7 +37,20 @@ static __always_inline enum ddos_reason judge_echo(const struct scene *scene)
 	return !limit->interval || conforms(scene, &source, limit) ? DDOS_WANTED : DDOS_LIMIT;
 }
 
-/* Over a limit, a packet of a flow that this host has is let through all the same. */
+/* Is the packet of a flow that somebody wants? Its source is known then, if it is TCP. */
+static __always_inline bool is_of_flow(const struct scene *scene)
+{
+	struct packet *packet = scene->packet;
+
+	if (!(packet->flags & PACKET_PORTS) || !packet->family ||
+	    !has_flow(scene->ctx, packet, scene->data, scene->end))
+		return false;
+	if (packet->flags & PACKET_TCP && !packet->dry)
+		make_known(packet, scene->count);
+	return true;
+}
+
+/* Over a limit, a packet of such a flow is let through all the same. */
 static __always_inline enum ddos_reason judge_source(const struct scene *scene,
 						     const struct ddos_limit *limit)
 {
@@ -46,7 +58,7 @@ static __always_inline enum ddos_reason judge_source(const struct scene *scene,
 
 	if (!limit->interval || conforms(scene, &source, limit))
 		return DDOS_WANTED;
-	if (is_of_flow(scene->ctx, scene->packet, scene->count)) {
+	if (is_of_flow(scene)) {
 		scene->count->spared += !scene->packet->dry;
 		return DDOS_WANTED;
 	}
@@ -136,7 +148,7 @@ static __always_inline enum ddos_reason judge_throttle(const struct scene *scene
 	}
 	if (shared_conforms(scene, &scene->shared->throttle[type], &head->throttle[type]))
 		return DDOS_WANTED;
-	if (is_of_flow(scene->ctx, packet, scene->count)) {
+	if (is_of_flow(scene)) {
 		scene->count->spared += !packet->dry;
 		return DDOS_WANTED;
 	}

@@ -10,6 +10,7 @@
 #define EBPFSENTINEL_DDOS_KNOWN_H
 
 #include "ddos.h"
+#include "flows.h"
 #include "syncookie.h"
 
 #define SOCKET_ESTABLISHED 1
@@ -93,18 +94,14 @@ static __noinline enum owned udp_flow(void *ctx, const struct packet *packet)
 	return found;
 }
 
-/* Is the packet of a flow that this host has? Its source is known then, if it is TCP. */
-static __always_inline bool is_of_flow(void *ctx, struct packet *packet, struct ddos_count *count)
+/* A flow of a socket; or, where connections are tracked, one that is forwarded, or has no such socket. */
+static __always_inline bool has_flow(void *ctx, struct packet *packet, void *data, void *end)
 {
-	if (!(packet->flags & PACKET_PORTS) || !packet->family)
-		return false;
-	if (packet->protocol == PROTOCOL_UDP)
-		return udp_flow(ctx, packet) == OWNED_FLOW;
-	if (!(packet->flags & PACKET_TCP) || tcp_flow(ctx, packet, 0, 0) != OWNED_FLOW)
-		return false;
-	if (!packet->dry)
-		make_known(packet, count);
-	return true;
+	if (packet->protocol == PROTOCOL_UDP && udp_flow(ctx, packet) == OWNED_FLOW)
+		return true;
+	if (packet->flags & PACKET_TCP && tcp_flow(ctx, packet, 0, 0) == OWNED_FLOW)
+		return true;
+	return flow_is_wanted(packet, data, end);
 }
 
 /*

@@ -377,6 +377,26 @@ static __always_inline enum flow_state flow_state(struct packet *packet, void *d
 }
 
 /*
+ * Is the packet of a flow that whoever it goes to wants: one that this end opened, or a TCP connection
+ * whose handshake is done? That there was an answer says less: a server answers what is forged, too.
+ */
+static __always_inline bool flow_is_wanted(struct packet *packet, void *data, void *end)
+{
+	void *table = flow_table_in_force();
+	const struct flow_entry *entry;
+	struct flow_search search;
+	__u16 ports[2];
+
+	if (!table || !flow_is_tracked(packet) || !flow_ports(packet, data, end, ports))
+		return false;
+	entry = flow_entry_of(table, packet, ports, &search);
+	if (!entry || entry->status & FLOW_ENDED)
+		return false;
+	return (entry->status >> FLOW_OPENED_BY & 1) == (search.from ^ 1) ||
+	       (entry->status & FLOW_STAGE_MASK) == FLOW_TCP_ESTABLISHED;
+}
+
+/*
  * How many flows the packet's source has opened that are there now; 0: none. Those that are half open
  * lapse within a known time after the last one was opened, which is when user space stops believing
  * half_open, and programs must too: use flow_half_open().
