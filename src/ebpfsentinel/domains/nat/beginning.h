@@ -227,13 +227,13 @@ static __always_inline __u32 find_rule(struct __sk_buff *ctx, const struct nat_r
 	if (!count)
 		return 0;
 	walk.list = hook == TR_EGRESS ? rules->source : rules->destination;
-	if (hook == TR_EGRESS) {
+	if (hook == TR_EGRESS && rules->asks & NAT_ASKS_TRANSLATED) {
 		tr_reverse(&work->back, &work->key);
 		known = look_up(head, &work->back, &work->to, work->entry.since_ns);
 		walk.translated = known && !(known->flags & TR_IDENTITY);
-	} else {
-		walk.local = nat_is_local(ctx, packet);
 	}
+	if (hook == TR_INGRESS && rules->asks & NAT_ASKS_LOCAL)
+		walk.local = nat_is_local(ctx, packet);
 	bpf_loop(count, ask_rule, &walk, 0);
 	return walk.found;
 }

@@ -123,6 +123,25 @@ static __always_inline __u64 rank_of(const struct tr_entry *entry, __u64 now_ns)
 	return established ? RANK_NEVER : RANK_REPLIED;
 }
 
+/* A way that is free, or has lapsed, by the tags alone; TR_WAYS: there is none. */
+__noinline __u32 nat_free_way(struct tr_set *set, __u64 now_ns)
+{
+	__u64 now = now_ns >> TR_TICK << TR_TAG_UNTIL & TR_TAG_TIME, tag;
+	__u32 way;
+
+	if (!set)
+		return TR_WAYS;
+	for (way = 0; way < TR_WAYS; way++) {
+		tag = OPAQUE(set->tags[way]);
+		if (tag & TR_TAG_BUSY)
+			continue;
+		if (!(tag & TR_TAG_USED) ||
+		    ((tag & TR_TAG_TIME) < now && set->entries[way].until_ns <= now_ns))
+			return way;
+	}
+	return TR_WAYS;
+}
+
 /* The way of a set that is worth least: rank, when it lapses, and way, comparable as one number. */
 __noinline __u64 nat_cheapest(struct tr_set *set, __u64 now_ns)
 {
@@ -146,6 +165,17 @@ __noinline __u64 nat_cheapest(struct tr_set *set, __u64 now_ns)
 	return least;
 }
 
+/* A free way's tag after this one. */
+static __always_inline __u64 next_generation(__u64 tag)
+{
+	return (tag + (1ull << TR_TAG_GENERATION)) & TR_TAG_GENERATIONS;
+}
+
+static __always_inline __u64 tag_time(__u64 until_ns)
+{
+	return until_ns >> TR_TICK << TR_TAG_UNTIL & TR_TAG_TIME;
+}
+
 /* Let go of an entry, if it is still that of this translation. */
 __noinline int nat_clear(__u32 place, __u32 serial)
 {
@@ -158,8 +188,7 @@ __noinline int nat_clear(__u32 place, __u32 serial)
 	tag = OPAQUE(set->tags[way]);
 	if (!(tag & TR_TAG_USED) || tag & TR_TAG_BUSY || set->entries[way].serial != serial)
 		return 0;
-	return __sync_val_compare_and_swap(&set->tags[way], tag,
-					   (tag & 0xffff0000) + (1u << TR_TAG_GENERATION)) == tag;
+	return __sync_val_compare_and_swap(&set->tags[way], tag, next_generation(tag)) == tag;
 }
 
 static __always_inline void count_eviction(__u64 rank)
@@ -199,7 +228,7 @@ static __always_inline bool write_way(struct tr_set *set, __u32 way, __u64 tag,
 				      const struct tr_entry *made)
 {
 	__u64 before = OPAQUE(set->tags[way]);
-	__u64 after = tag | ((before + (1u << TR_TAG_GENERATION)) & 0xffff0000);
+	__u64 after = tag | next_generation(before) | tag_time(made->until_ns);
 	struct tr_entry *entry = &set->entries[way];
 	__u32 peer = entry->peer, serial = entry->serial;
 	bool used = before & TR_TAG_USED;
@@ -238,6 +267,12 @@ __noinline __u32 nat_put_locked(const struct tr_entry *made, __u64 hash, __u64 n
 			return PUT_EXISTS | second << 3 | way;
 		nat_clear(second << 3 | way, other->entries[way].serial);
 	}
+	way = nat_free_way(one, now_ns);
+	if (way < TR_WAYS && write_way(one, way, tag, made))
+		return first << 3 | way;
+	way = nat_free_way(other, now_ns);
+	if (way < TR_WAYS && write_way(other, way, tag, made))
+		return second << 3 | way;
 	for (attempt = 0; attempt < CLAIM_TRIES; attempt++) {
 		here = nat_cheapest(one, now_ns);
 		there = nat_cheapest(other, now_ns);
@@ -340,23 +375,49 @@ static __always_inline __u8 next_state(const struct tr_entry *entry, __u8 tcp_fl
 	return entry->state == TR_REPLIED && !(tcp_flags & TCP_SYN) ? TR_ESTABLISHED : entry->state;
 }
 
+/* The tag of this place is to say when its entry lapses; if it changes meanwhile, it is another's. */
+static __always_inline void stamp(__u32 place, __u32 serial, __u8 state, __u64 until_ns)
+{
+	__u32 index = place >> 3 & (TR_SETS - 1), way = place & (TR_WAYS - 1);
+	struct tr_set *set = bpf_map_lookup_elem(&nat_table, &index);
+	__u64 tag;
+
+	if (!set)
+		return;
+	tag = OPAQUE(set->tags[way]);
+	if (!(tag & TR_TAG_USED) || tag & TR_TAG_BUSY || set->entries[way].serial != serial)
+		return;
+	set->entries[way].state = state;
+	set->entries[way].until_ns = until_ns;
+	__sync_val_compare_and_swap(&set->tags[way], tag,
+				    (tag & ~TR_TAG_TIME) | tag_time(until_ns));
+}
+
+/* Both entries of a translation, by the place of one. */
+__noinline int nat_stamp(__u32 place, __u32 serial, __u32 state, __u64 until_ns)
+{
+	const struct tr_entry *entry = entry_at(place);
+
+	if (!entry || entry->serial != serial)
+		return 0;
+	stamp(entry->peer, serial, state, until_ns);
+	stamp(place, serial, state, until_ns);
+	return 1;
+}
+
 /* The flow lives on: both entries learn of it, but no more often than once a second. */
 static __always_inline void refresh(const struct tr_head *head, struct tr_entry *entry,
 				    const struct packet *packet, __u64 now_ns)
 {
 	__u8 state = next_state(entry, packet->tcp_flags) & (TR_STATES - 1);
 	__u64 until_ns = now_ns + head->timeout_ns[class_of(packet->protocol)][state];
-	struct tr_entry *peer;
 
 	entry->packets++;
 	entry->bytes += packet->bytes;
 	if (state == entry->state && (__s64)(until_ns - entry->until_ns) < REFRESH_NS)
 		return;
-	peer = entry_at(entry->peer);
-	if (peer && peer->serial == entry->serial) {
-		peer->state = state;
-		peer->until_ns = until_ns;
-	}
+	if (nat_stamp(entry->peer, entry->serial, state, until_ns))
+		return;
 	entry->state = state;
 	entry->until_ns = until_ns;
 }

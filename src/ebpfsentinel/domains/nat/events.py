@@ -344,7 +344,7 @@ NAT_RULES = _record(
         ("destination_count", "<u2", 2),
         ("prefix_count", "<u2", 4),
         ("alert", "|u1", 6),
-        ("pad", "|u1", 7),
+        ("asks", "|u1", 7),
         ("source", (NAT_RULE, (576,)), 8),
         ("destination", (NAT_RULE, (576,)), 69128),
         ("prefixes", (NAT_PREFIX, (64,)), 138248),

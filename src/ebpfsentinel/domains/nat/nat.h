@@ -92,7 +92,7 @@ struct nat_rules {
 	__u16 destination_count;
 	__u16 prefix_count;
 	__u8 alert;
-	__u8 pad;
+	__u8 asks; /* NAT_ASKS_LOCAL, NAT_ASKS_TRANSLATED: a rule does */
 	struct nat_rule source[NAT_RULES];
 	struct nat_rule destination[NAT_RULES];
 	struct nat_prefix prefixes[NAT_PREFIXES];

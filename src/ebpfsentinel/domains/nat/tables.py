@@ -69,6 +69,9 @@ def compiled(
         _put_destination(made["destination"][0, at], each, numbers[each.rule.id])
     for at, prefix in enumerate(prefixes):
         _put_prefix(made["prefixes"][0, at], prefix, numbers[prefix.rule.id])
+    halves = (made["source"][0, : len(source)], made["destination"][0, : len(destination)])
+    asked = np.concatenate([half["asks"] for half in halves])
+    made["asks"] = int(np.bitwise_or.reduce(asked, initial=0)) & (_LOCAL | _TRANSLATED)
     for name, slot in slots.items():
         _put_link(made["links"][0, slot], links.get(name, ()))
     return made

@@ -29,11 +29,18 @@
 #define TR_CLASSES 4
 #define TR_STATES 4
 
-/* Bits of a tag; the upper half is the hash. */
+/*
+ * A tag, from its upper end: 16 bits of the hash; the generation; when the entry lapses, in 2^30 ns, so that
+ * one line of tags says which ways are free; and two flags. The entry itself has the exact time.
+ */
 #define TR_TAG_USED 1
 #define TR_TAG_BUSY 2
-#define TR_TAG_GENERATION 16 /* shift; 16 bits */
-#define TR_TAG_SAME 0xffffffff00000003ull
+#define TR_TAG_UNTIL 2       /* shift; 30 bits */
+#define TR_TAG_GENERATION 32 /* shift; 16 bits */
+#define TR_TAG_SAME 0xffff000000000003ull
+#define TR_TAG_GENERATIONS 0x0000ffff00000000ull
+#define TR_TAG_TIME 0x00000000fffffffcull
+#define TR_TICK 30
 
 enum tr_hook { TR_INGRESS, TR_EGRESS };
 
@@ -152,7 +159,7 @@ static __always_inline __u32 tr_second_set(__u64 hash)
 
 static __always_inline __u64 tr_tag(__u64 hash)
 {
-	return (hash & 0xffffffff00000000ull) | TR_TAG_USED;
+	return (hash >> 18) << 48 | TR_TAG_USED;
 }
 
 static __always_inline bool tr_same(const struct tr_tuple *one, const struct tr_tuple *other)

@@ -120,9 +120,10 @@ def fill(judge, **fields):
     """All places in use, by strangers such as ``fields`` say."""
 
     def occupy(values):
-        values["tags"] = 1 | np.uint64(0xABCD << 32)
+        until_ns = fields.get("until_ns", now_ns() + 1000 * SECOND)
+        values["tags"] = 1 | np.uint64(0xABCD << 48 | until_ns >> 30 << 2)
         rows = values["entries"]
-        rows["until_ns"] = now_ns() + 1000 * SECOND
+        rows["until_ns"] = until_ns
         rows["serial"] = 7
         rows["peer"] = SETS * WAYS - 1
         for name, value in fields.items():
