@@ -24,6 +24,8 @@ SNAT = {"id": "s", "type": "snat", "translated_addr": OUTSIDE}
 SECOND = 10**9
 NEW, REPLIED, ESTABLISHED, CLOSING = range(4)
 WAYS, SETS = 8, 32768
+SLACK = 3
+"""Seconds: a packet refreshes its entries once a second, and a slow machine takes its time."""
 
 
 def now_ns():
@@ -50,7 +52,7 @@ def forward(judge):
 def left(judge):
     """Its state, and the seconds that it will live."""
     row = forward(judge)
-    return int(row["state"]), round((int(row["until_ns"]) - now_ns()) / SECOND)
+    return int(row["state"]), (int(row["until_ns"]) - now_ns()) / SECOND
 
 
 def edit(judge, change):
@@ -81,7 +83,7 @@ def test_a_connections_timeouts_are_those_of_where_it_is_in_its_life(judge):
         (judge.leaves, out(TCP, flags="S"), NEW, 120),
     ):
         way(frame)
-        assert left(judge) == (state, seconds)
+        assert left(judge) == (state, pytest.approx(seconds, abs=SLACK))
 
 
 def test_datagrams_and_echoes_live_shortly(judge):
@@ -92,11 +94,11 @@ def test_datagrams_and_echoes_live_shortly(judge):
         (judge.leaves, out(UDP), 120),
     ):
         way(frame)
-        assert left(judge)[1] == seconds
+        assert left(judge)[1] == pytest.approx(seconds, abs=SLACK)
     judge.leaves(LINK / IP(src=INSIDE, dst=SERVER) / ICMP(id=5))
     rows = entries(judge)
     (row,) = rows[((rows["flags"] & 3) == 0) & (rows["from"]["protocol"] == 1)]
-    assert round((int(row["until_ns"]) - now_ns()) / SECOND) == 30
+    assert (int(row["until_ns"]) - now_ns()) / SECOND == pytest.approx(30, abs=SLACK)
 
 
 def test_what_has_lapsed_is_gone_and_its_port_free_again(judge):
@@ -197,15 +199,47 @@ def test_an_evicted_half_takes_the_other_with_it(judge):
     assert judge.comes(back(UDP))[IP].dst == OUTSIDE
 
 
+def program_of(judge, name):
+    found = (each.programs for each in judge.kernel._objects.values())
+    return next(each[name].fd for each in found if name in each)
+
+
+def test_a_flood_of_flows_pushes_out_whole_translations_and_nothing_leaks(judge):
+    """More than there is room for: every packet is translated, every entry has its other half."""
+    judge.rules(snat_rules=[SNAT])
+    judge.at("wan")
+    program, buffer, leaked = program_of(judge, "egress_root"), ffi.new("char[]", 64), 0
+    frame = bytearray(bytes(LINK / IP(src=INSIDE, dst=SERVER) / UDP(sport=1, dport=9)))
+    for number in range(150_000):
+        frame[27:30], frame[32:34] = number.to_bytes(3), (number % 500).to_bytes(2)
+        frame[34:36] = (1024 + number % 60_000).to_bytes(2)
+        sent = bytes(frame)
+        options = sized(
+            "opts_run",
+            data_in=ffi.from_buffer(sent),
+            data_size_in=len(sent),
+            data_out=buffer,
+            data_size_out=64,
+        )
+        assert not lib().bpf_prog_test_run_opts(program, options)
+        leaked += ffi.buffer(buffer)[26:30] != bytes([203, 0, 113, 1])
+    counts = judge.counts()
+    assert (leaked, counts["dropped"], counts["created"]) == (0, 0, 150_000)
+    assert counts["evicted_unreplied"] > 10_000
+    found = table(judge)
+    used = (found["tags"] & 3) == 1
+    mine = found["entries"][used]
+    other = found["entries"].reshape(-1)[mine["peer"]]
+    assert used.sum() + 2 * counts["evicted_unreplied"] == 300_000
+    assert (other["serial"] == mine["serial"]).all()
+    assert ((found["tags"].reshape(-1)[mine["peer"]] & 3) == 1).all()
+
+
 def test_many_cpus_never_give_one_port_twice(judge):
     """Two threads begin flows of the same ports at once; each answer must find its own client."""
     judge.rules(snat_rules=[SNAT | {"translated_port": "7000-7499"}])
     judge.at("wan")
-    program = next(
-        each["egress_root"].fd
-        for each in (o.programs for o in judge.kernel._objects.values())
-        if "egress_root" in each
-    )
+    program = program_of(judge, "egress_root")
     given = [{}, {}]
 
     def begin(half):
