@@ -14,7 +14,7 @@
 #ifndef EBPFSENTINEL_REWRITE_H
 #define EBPFSENTINEL_REWRITE_H
 
-#include "binding.h"
+#include "living.h"
 #include "parse.h"
 
 #define PROTOCOL_DCCP 33
