@@ -171,7 +171,7 @@ static __noinline int ct_relate(struct track *track)
 {
 	struct __sk_buff *ctx = track->ctx;
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	enum flow_state state = flow_state_of_error(track->table, track->packet, data, end);
+	enum flow_state state = flow_state_of_error(track->table, track->packet, data, end, false);
 
 	ct_is(track, state);
 	track->count->related += state == FLOW_RELATED;

@@ -322,8 +322,9 @@ flow_entry_of(void *table, struct packet *packet, const __u16 *ports, struct flo
 	return flow_find(table, search, packet_now(packet));
 }
 
+/* on_wire: NAT has not been done. */
 static __always_inline enum flow_state flow_state_of_error(void *table, struct packet *packet,
-							   void *data, void *end)
+							   void *data, void *end, bool on_wire)
 {
 	struct flow_search search = {};
 
@@ -331,7 +332,7 @@ static __always_inline enum flow_state flow_state_of_error(void *table, struct p
 		return FLOW_INVALID;
 	if (flow_find(table, &search, packet_now(packet)))
 		return FLOW_RELATED;
-	if (!flow_turn_inner(&search, search.from ^ 1, true, packet_now(packet)))
+	if (!on_wire || !flow_turn_inner(&search, search.from ^ 1, true, packet_now(packet)))
 		return FLOW_INVALID;
 	return flow_find(table, &search, packet_now(packet)) ? FLOW_RELATED : FLOW_INVALID;
 }
@@ -350,7 +351,7 @@ static __always_inline enum flow_state flow_ask(struct packet *packet, void *dat
 	    (packet->flags & PACKET_TCP && !flow_tcp_legal(packet->tcp_flags)))
 		return FLOW_INVALID;
 	if (flow_icmp_kind(packet) == FLOW_ICMP_ERROR)
-		return flow_state_of_error(table, packet, data, end);
+		return flow_state_of_error(table, packet, data, end, true);
 	if (!flow_ports(packet, data, end, ports))
 		return FLOW_INVALID;
 	entry = flow_entry_of(table, packet, ports, &search);
