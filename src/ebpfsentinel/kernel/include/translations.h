@@ -269,31 +269,4 @@ struct {
 	__array(values, struct tr_table);
 } tr_tables SEC(".maps");
 
-/*
- * For XDP, which sees packets as they are on the wire: what will TC make of one that came in? True: it is of a
- * translation, and `inner` has its tuple as this host will know it. identifier: of an ICMP echo.
- */
-static __always_inline bool tr_inner(struct packet *packet, __u16 identifier, bool request,
-				     struct tr_tuple *inner)
-{
-	const struct tr_head *head = tr_head_now();
-	const struct tr_entry *entry;
-	struct tr_tuple key;
-	__u32 zero = 0;
-	void *table;
-
-	if (!head || !head->active || !packet->family)
-		return false;
-	table = bpf_map_lookup_elem(&tr_tables, &zero);
-	if (!table)
-		return false;
-	tr_tuple_of(&key, packet, TR_INGRESS);
-	if (!(packet->flags & PACKET_PORTS)) {
-		key.src_port = request ? identifier : 0;
-		key.dst_port = request ? 0 : identifier;
-	}
-	entry = tr_look_up(table, head, &key, inner, packet_now(packet));
-	return entry && !(entry->flags & TR_IDENTITY);
-}
-
 #endif

@@ -1,4 +1,4 @@
-"""The table of translations: timeouts, what gives way, many CPUs at once, and its readers."""
+"""The table of translations: timeouts, what gives way, and many CPUs at once."""
 
 import os
 import struct
@@ -12,9 +12,7 @@ from scapy.layers.l2 import Ether
 
 from ebpfsentinel.domains.nat.tests.judge import SHOT
 from ebpfsentinel.domains.nat.views import translations
-from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.libbpf import ffi, lib, sized
-from ebpfsentinel.kernel.objects import load_object
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
 
@@ -287,43 +285,3 @@ def test_the_view_lists_what_is_live(judge):
     assert (row["rule_id"], row["type"], row["state"]) == ("s", "snat", "replied")
     assert (row["src"], row["translated_src"]) == (f"{INSIDE}:4000", f"{OUTSIDE}:4000")
     assert (row["packets"], row["reply_packets"]) == (1, 1)
-
-
-READER = """
-#include "chain.h"
-#include "translations.h"
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
-__type(key, __u32); __type(value, struct tr_tuple); } seen SEC(".maps");
-SEC("xdp") int reads(struct xdp_md *ctx)
-{
-	struct packet *packet = packet_of(&xdp_packet);
-	__u32 zero = 0;
-	struct tr_tuple *inner = bpf_map_lookup_elem(&seen, &zero);
-
-	(void)ctx;
-	if (!packet || !inner)
-		return XDP_ABORTED;
-	return tr_inner(packet, 0, false, inner) ? XDP_DROP : XDP_PASS;
-}
-char _license[] SEC("license") = "Dual BSD/GPL";
-"""
-DROP, PASS = 1, 2
-
-
-def test_xdp_learns_what_a_packet_of_the_wire_will_be(judge, tmp_path):
-    source = tmp_path / "reader.bpf.c"
-    source.write_text(READER)
-    judge.rules(snat_rules=[SNAT])
-    judge.leaves(out(TCP))
-    shared = judge.kernel._objects["dispatch"].maps
-    reader = load_object(compile_object(source), (), shared)
-    judge.kernel._fill("xdp_chain", [reader.programs["reads"].fd])
-    try:
-        assert judge.kernel.run("xdp_root", bytes(back(TCP))).retval == DROP
-        _, found = reader.maps["seen"].read()
-        assert found["dst_addr"][0, 0] == int.from_bytes(bytes([10, 0, 0, 7]))
-        assert found["dst_port"][0] == 4000
-        assert judge.kernel.run("xdp_root", bytes(back(UDP))).retval == PASS
-    finally:
-        judge.kernel._fill("xdp_chain", [])
-        lib().bpf_object__close(reader.handle)
