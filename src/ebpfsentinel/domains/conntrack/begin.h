@@ -82,12 +82,15 @@ static __always_inline void ct_first_packet(struct track *track, struct flow_ent
 	entry->bytes[from] = track->packet->bytes;
 }
 
-/* Move a flow of the table from before, with all that it has; 0: it stays there, or is lost. */
-static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u64 now_ns)
+/*
+ * Move a flow of the table from before, with all that it has; 0: it stays there, or is lost. `search` is
+ * room for its key: the stack of a program is small.
+ */
+static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u64 now_ns,
+			      struct flow_search *search)
 {
 	const struct flow_head *head = flow_head_of(table);
 	struct flow_count *count = ct_count();
-	struct flow_search search = {};
 	struct flow_entry *entry;
 	struct ct_claim claim = {};
 	__u32 tag;
@@ -99,9 +102,9 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 	if (!(tag & FLOW_USED) || tag & FLOW_BUSY ||
 	    __sync_val_compare_and_swap(&from->tags[way], tag, tag | FLOW_BUSY) != tag)
 		return 0;
-	search.key = from->entries[way].key;
-	flow_place(&search, head);
-	if (ct_claim(table, &search, now_ns, FLOW_CLASS_REPLIED, &claim, count) != CT_CLAIMED ||
+	search->key = from->entries[way].key;
+	flow_place(search, head);
+	if (ct_claim(table, search, now_ns, FLOW_CLASS_REPLIED, &claim, count) != CT_CLAIMED ||
 	    !claim.set) {
 		if (from->entries[way].status & FLOW_ENDED)
 			return 0;
@@ -113,7 +116,7 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 	entry = &claim.set->entries[claim.way & (FLOW_WAYS - 1)];
 	*entry = from->entries[way];
 	claim.set->lapse[claim.way & (FLOW_WAYS - 1)] = from->lapse[way];
-	ct_publish(&claim, search.tag);
+	ct_publish(&claim, search->tag);
 	from->tags[way] = 0;
 	CT_ADD(count->moved_in);
 	return 1;
@@ -122,7 +125,7 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 /* The flow of this packet moves over, if it is in the table from before. */
 static __noinline int ct_take_over(struct track *track)
 {
-	struct flow_search search = track->search;
+	struct flow_search *search = &track->search;
 	__u32 slot = 1, choice, way;
 	void *before = bpf_map_lookup_elem(&flow_tables, &slot);
 	const struct flow_head *head = before ? flow_head_of(before) : 0;
@@ -130,15 +133,18 @@ static __noinline int ct_take_over(struct track *track)
 
 	if (!head)
 		return 0;
-	flow_place(&search, head);
+	flow_place(search, head);
 	for (choice = 0; choice < 2; choice++) {
-		set = flow_set_at(before, search.index[choice]);
+		set = flow_set_at(before, search->index[choice]);
 		if (!set)
-			return 0;
-		way = flow_find_in(set, &search);
-		if (way < FLOW_WAYS && flow_lives(set, way, track->now_ns))
-			return ct_move(track->table, set, way, track->now_ns);
+			break;
+		way = flow_find_in(set, search);
+		if (way < FLOW_WAYS && flow_lives(set, way, track->now_ns)) {
+			ct_move(track->table, set, way, track->now_ns, search);
+			break;
+		}
 	}
+	flow_place(search, ct_head(track));
 	return 0;
 }
 

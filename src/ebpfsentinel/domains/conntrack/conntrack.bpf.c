@@ -82,6 +82,7 @@ int flow_move(struct __sk_buff *ctx __attribute__((unused)))
 	void *table = flow_table_in_force(), *before = bpf_map_lookup_elem(&flow_tables, &slot);
 	const struct flow_head *head = before ? flow_head_of(before) : 0;
 	__u64 *cursor = bpf_map_lookup_elem(&ct_cursor, &zero), now_ns = bpf_ktime_get_boot_ns();
+	struct flow_search search = {};
 	struct flow_set *set;
 
 	if (!table || !head || !head->sets || !cursor)
@@ -90,7 +91,7 @@ int flow_move(struct __sk_buff *ctx __attribute__((unused)))
 	if (!set)
 		return 0;
 	for (way = 0; way < FLOW_WAYS; way++)
-		ct_move(table, set, way, now_ns);
+		ct_move(table, set, way, now_ns, &search);
 	return 0;
 }
 

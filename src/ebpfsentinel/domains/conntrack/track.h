@@ -87,6 +87,7 @@ static __always_inline bool ct_brings_back(const struct track *track,
 	return !track->leaves && (entry->status >> FLOW_OPENED_BY & 1) == track->search.from;
 }
 
+/* 1: the packet begins the flow anew. */
 static __noinline int ct_follow_barred(struct track *track, struct flow_set *set, __u32 way)
 {
 	if (!set)
@@ -94,7 +95,7 @@ static __noinline int ct_follow_barred(struct track *track, struct flow_set *set
 	way &= FLOW_WAYS - 1;
 	if (ct_brings_back(track, &set->entries[way])) {
 		ct_release(set, way, track->now_ns, CT_REPLACED);
-		return ct_begin(track);
+		return 1;
 	}
 	ct_is(track, FLOW_INVALID);
 	set->lapse[way] = ct_lapse(ct_head(track), FLOW_CLOSE, track->now_ns);
@@ -109,7 +110,8 @@ static __always_inline void ct_follow(struct track *track, struct flow_set *set,
 	__u32 next, lapse;
 
 	if (__builtin_expect(status & FLOW_ENDED, 0)) {
-		ct_follow_barred(track, set, way);
+		if (ct_follow_barred(track, set, way))
+			ct_begin(track);
 		return;
 	}
 	next = ct_next(track, entry, status);
