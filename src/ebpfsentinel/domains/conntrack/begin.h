@@ -104,7 +104,7 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 		return 0;
 	search->key = from->entries[way].key;
 	flow_place(search, head);
-	if (ct_claim(table, search, now_ns, FLOW_CLASS_REPLIED, &claim, count) != CT_CLAIMED ||
+	if (ct_claim(table, search, now_ns, FLOW_CLASS_REPLIED, &claim) != CT_CLAIMED ||
 	    !claim.set) {
 		if (from->entries[way].status & FLOW_ENDED)
 			return 0;
@@ -162,7 +162,7 @@ static __noinline int ct_begin(struct track *track)
 	}
 	ct_is(track, FLOW_NEW);
 	claimed = ct_claim(track->table, &track->search, track->now_ns, ct_most(track, stage),
-			   &claim, track->count);
+			   &claim);
 	if (claimed != CT_CLAIMED || !claim.set)
 		return claimed == CT_RACED;
 	claim.way &= FLOW_WAYS - 1;

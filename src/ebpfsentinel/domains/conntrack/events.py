@@ -222,18 +222,6 @@ OWNER_FACTS = _record(
     ),
 )
 
-TR_HEAD = _record(
-    232,
-    (
-        ("hash_keys", ("<u8", (12,)), 0),
-        ("timeout_ns", (("<u8", (4,)), (4,)), 96),
-        ("active", "<u4", 224),
-        ("masquerade", "<u2", 228),
-        ("prefixes", "|u1", 230),
-        ("pad", "|u1", 231),
-    ),
-)
-
 FLOW_FRAGMENT_KEY = _record(
     40,
     (
@@ -253,6 +241,18 @@ FLOW_FRAGMENT = _record(
         ("src_port", "<u2", 8),
         ("dst_port", "<u2", 10),
         ("pad", "<u4", 12),
+    ),
+)
+
+TR_HEAD = _record(
+    232,
+    (
+        ("hash_keys", ("<u8", (12,)), 0),
+        ("timeout_ns", (("<u8", (4,)), (4,)), 96),
+        ("active", "<u4", 224),
+        ("masquerade", "<u2", 228),
+        ("prefixes", "|u1", 230),
+        ("pad", "|u1", 231),
     ),
 )
 

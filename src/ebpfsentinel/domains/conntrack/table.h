@@ -337,17 +337,17 @@ static __always_inline bool ct_is_alone(void *table, const struct flow_search *s
 	return found == 1;
 }
 
-/* `most`: the highest class that gives way. */
-static __always_inline enum ct_claimed ct_claim(void *table, const struct flow_search *search,
-						__u64 now_ns, __u32 most, struct ct_claim *claim,
-						struct flow_count *count)
+/* `most`: the highest class that gives way. A function of its own: the stack of a program is small. */
+static __noinline enum ct_claimed ct_claim(void *table, const struct flow_search *search,
+					   __u64 now_ns, __u32 most, struct ct_claim *claim)
 {
+	struct flow_count *count = ct_count();
 	struct flow_set *one = flow_set_at(table, search->index[0]);
 	struct flow_set *other = flow_set_at(table, search->index[1]);
 	__u32 tick = flow_ticks(now_ns), before, rank, way;
 	__u64 costs, costs_other;
 
-	if (!one || !other)
+	if (!one || !other || !count)
 		return CT_RACED;
 	costs = ct_choose(one, tick);
 	if (costs >> CT_ROOM < CT_ENOUGH) {

@@ -167,6 +167,28 @@ INTERFACE_COUNT = _record(
     ),
 )
 
+FLOW_FRAGMENT_KEY = _record(
+    40,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("id", "<u4", 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("pad", "<u2", 38),
+    ),
+)
+
+FLOW_FRAGMENT = _record(
+    16,
+    (
+        ("seen_ns", "<u8", 0),
+        ("src_port", "<u2", 8),
+        ("dst_port", "<u2", 10),
+        ("pad", "<u4", 12),
+    ),
+)
+
 FLOW_COUNT = _record(
     152,
     (
@@ -215,28 +237,6 @@ TR_HEAD = _record(
         ("masquerade", "<u2", 228),
         ("prefixes", "|u1", 230),
         ("pad", "|u1", 231),
-    ),
-)
-
-FLOW_FRAGMENT_KEY = _record(
-    40,
-    (
-        ("src_addr", ("<u4", (4,)), 0),
-        ("dst_addr", ("<u4", (4,)), 16),
-        ("id", "<u4", 32),
-        ("protocol", "|u1", 36),
-        ("family", "|u1", 37),
-        ("pad", "<u2", 38),
-    ),
-)
-
-FLOW_FRAGMENT = _record(
-    16,
-    (
-        ("seen_ns", "<u8", 0),
-        ("src_port", "<u2", 8),
-        ("dst_port", "<u2", 10),
-        ("pad", "<u4", 12),
     ),
 )
 
