@@ -4,7 +4,9 @@
  * What is over that is denied. Packets of flows that are there are not asked about.
  *
  * Flows are counted where they come about, behind XDP: of a burst that a driver hands over at once, as
- * many more get in. The rates of the sources that were seen longest ago are forgotten first.
+ * many more get in. The rates of the sources that were seen longest ago are forgotten first. Where two
+ * CPUs have a packet of one source at the same moment, one of them may not be counted: an exchange in one
+ * step would keep the firewall from loading before Linux 5.12.
  */
 #ifndef EBPFSENTINEL_FIREWALL_LIMIT_H
 #define EBPFSENTINEL_FIREWALL_LIMIT_H
@@ -31,7 +33,7 @@ struct {
 static __always_inline bool is_too_fast(const struct fw_limit *limit, struct packet *packet)
 {
 	struct fw_rate key = {.name = limit->name, .family = packet->family};
-	__u64 *tat, none = 0;
+	__u64 *tat, none = 0, now_ns;
 
 	__builtin_memcpy(key.addr, packet->src_addr, sizeof(key.addr));
 	tat = bpf_map_lookup_elem(&fw_rates, &key);
@@ -41,9 +43,12 @@ static __always_inline bool is_too_fast(const struct fw_limit *limit, struct pac
 	}
 	if (!tat)
 		return false;
-	if (packet->dry)
-		return !gcra_conforms(*tat, packet_now(packet), limit->tolerance);
-	return !gcra_admit(tat, packet_now(packet), limit->interval, limit->tolerance);
+	now_ns = packet_now(packet);
+	if (!gcra_conforms(*tat, now_ns, limit->tolerance))
+		return true;
+	if (!packet->dry)
+		*tat = (now_ns << GCRA_SHIFT) + gcra_ahead(*tat, now_ns) + limit->interval;
+	return false;
 }
 
 /* Does the packet begin a flow that is more than its rule lets in? Its state has been asked for. */
