@@ -104,6 +104,7 @@ class LinuxKernel:
         self._floor = Floor()
         self._fragments = True
         self._engaged: set[str] = set()
+        self._held: list[int] = []
         self._layout: tuple[Btf, Layout] | None = None
         self._lapse: tuple[int, Sequence[str]] = (0, ())
 
@@ -163,9 +164,9 @@ class LinuxKernel:
         try:
             return load_object(path, cards, shared, folder, fragments=self._fragments)
         except IncompatiblePinsError:
-            pins.drop_maps(
-                [name for name in read_object(path).maps if name not in shared], self._root
-            )
+            own = [name for name in read_object(path).maps if name not in shared]
+            self._held += pins.hold(own, self._root)
+            pins.drop_maps(own, self._root)
             return load_object(path, cards, shared, folder, fragments=self._fragments)
 
     def _take(self, name: str, loaded: LoadedObject) -> None:
@@ -253,6 +254,12 @@ class LinuxKernel:
         )
         self._write_interfaces()
         self._write_loopback()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Those of the last run have judged until now; an empty chain lets everything pass."""
+        while self._held:
+            os.close(self._held.pop())
 
     def _indices(self) -> set[int]:
         return {place.ifindex for place in self._places.values()}
@@ -341,6 +348,7 @@ class LinuxKernel:
     def detach(self) -> None:
         """See the contract."""
         self.measure(on=False)
+        self._let_go()
         for place in self._places.values():
             hooks.leave(place, keep=self._keep)
         self._places.clear()

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpfsentinel.kernel.libbpf import lib
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ def cgroup_root() -> Path:
         if after.split()[0] == "cgroup2" and before.split()[3] == "/":
             return Path(before.split()[4])
     raise KernelError("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
+
+
+def hold(names: Iterable[str], root: Path = ROOT) -> list[int]:
+    """Descriptors of pinned maps: while they are open, chains keep their programs unpinned."""
+    found = (lib().bpf_obj_get(os.fsencode(root / "maps" / name)) for name in names)
+    return [fd for fd in found if fd >= 0]
 
 
 def drop_maps(names: Iterable[str], root: Path = ROOT) -> None:

@@ -17,10 +17,10 @@ import pytest
 
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.fake import FakeKernel
-from ebpfsentinel.kernel.libbpf import check, lib, sized
+from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.maps import ARRAY, ARRAY_OF_MAPS, pointer
-from ebpfsentinel.kernel.pins import ROOT, detach_all, prepare
+from ebpfsentinel.kernel.pins import ROOT, detach_all, drop_maps, hold, prepare
 from ebpfsentinel.model.action import (
     Engage,
     Kill,
@@ -540,6 +540,38 @@ def test_kept_maps_of_other_maps_than_ours_are_replaced(card):
         os.close(inner)
         os.close(outer)
         detach_all(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+@pytest.mark.parametrize("held", [True, False])
+def test_a_chain_that_is_held_keeps_its_programs_when_its_pin_goes(card, held):
+    """The kernel empties a program array with the last one who could reach it from outside."""
+    root = ROOT.with_name(f"contract-{uuid.uuid4().hex[:8]}")
+    prepare(root)
+    try:
+        kernel = LinuxKernel(OnExit.KEEP, pin_root=root)
+        kernel.load([card])
+        kernel.attach([])
+        (chain,) = hold(["xdp_chain"], root)
+        number = map_id(chain)
+        kernel.detach()
+        if not held:
+            os.close(chain)
+        drop_maps(["xdp_chain"], root)
+        found = chain if held else lib().bpf_map_get_fd_by_id(number)
+        slot, program = np.zeros(1, np.uint32), np.zeros(1, np.uint32)
+        there = found >= 0 and not lib().bpf_map_lookup_elem(found, pointer(slot), pointer(program))
+        assert there is held
+        if found >= 0:
+            os.close(found)
+    finally:
+        detach_all(root)
+
+
+def map_id(fd):
+    info, size = ffi.new("uint32_t[64]"), ffi.new("uint32_t *", 256)
+    check(lib().bpf_obj_get_info_by_fd(fd, info, size), "asking")
+    return info[1]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
