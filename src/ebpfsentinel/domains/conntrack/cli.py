@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.model.access import Desk
 
-_HEADINGS = ("PROTO", "STATE", "SOURCE", "DESTINATION", "PACKETS", "BYTES", "SEEN", "PID")
-_WHOLE = ("SOURCE", "DESTINATION")
+_HEADINGS = ("PROTO", "STATE", "SOURCE", "DESTINATION", "PACKETS", "BYTES", "PROCESS")
+_WHOLE = ("STATE", "SOURCE", "DESTINATION")
 
 
 def commands(_: click.Group) -> Sequence[click.Command]:
@@ -99,7 +99,6 @@ def _row(flow: Mapping[str, Any]) -> Sequence[Any]:
         _end(flow, "dst"),
         f"{flow['packets_fwd']}/{flow['packets_rev']}",
         f"{flow['bytes_fwd']}/{flow['bytes_rev']}",
-        _clock(flow["last_seen_ns"]),
         _process(flow),
     )
 

@@ -164,7 +164,7 @@ struct fw_found {
 #define FW_PRIORITY_AT 10
 
 #define FW_FRESH 128
-#define FW_GONE 7
+#define FW_GONE 4
 
 /*
  * Up to FW_RULES rules of one address family, in the order in which they are tried: three elements

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.action import Action
 
 NUMBERS = 32768
-FRESH_RULES, GONE_RULES = BANK["fresh"].shape[0], 7
+FRESH_RULES, GONE_RULES = BANK["fresh"].shape[0], 4
 """``FW_FRESH`` and ``FW_GONE``."""
 _QUEUE = 2048
 """Packets that may wait for a CPU; what comes when it is full is lost, as on a full device."""

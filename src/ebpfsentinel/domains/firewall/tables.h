@@ -109,7 +109,8 @@ static __always_inline const struct fw_tables *tables_of(void *parts)
 
 /*
  * The last interval of a field that begins at or below (high, low). It lies between the bases of
- * the key's bucket and of the next: halve what is between until one is left. Mostly there is none.
+ * the key's bucket and of the next: halve what is between until one is left. Mostly there is none. The
+ * count goes through memory, so that the verifier sees equal states after each step.
  */
 static __always_inline __u16 find(const struct fw_tables *bank, const struct fw_index *index,
 				  __u64 high, __u64 low, bool wide)
@@ -136,12 +137,8 @@ static __always_inline __u16 find(const struct fw_tables *bank, const struct fw_
 
 		if (wide && bank->begins[middle] == high)
 			reached = bank->low[middle] <= low;
-		if (reached) {
-			first = middle;
-			count -= half;
-		} else {
-			count = half - 1;
-		}
+		first = reached ? middle : first;
+		OPAQUE(count) = reached ? count - half : half - 1;
 	}
 	return first;
 }

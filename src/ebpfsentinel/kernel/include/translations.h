@@ -174,7 +174,8 @@ static __always_inline bool tr_same(const struct tr_tuple *one, const struct tr_
  * The way of a key, and above it the generation; TR_WAYS: it is not there. A function of its own, so
  * that the verifier follows the loop once.
  */
-__noinline __u32 tr_way(struct tr_set *set, __u64 tag, const struct tr_tuple *key)
+static __noinline __attribute__((unused)) __u32 tr_way(struct tr_set *set, __u64 tag,
+						       const struct tr_tuple *key)
 {
 	__u32 way;
 
