@@ -89,18 +89,24 @@ static __always_inline __u64 other_state(const struct fw_rule *rule, const struc
 	return ~rule->states >> (packet->flow_state & 7) & 1;
 }
 
-static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
-				       const struct packet *packet)
+static __always_inline bool macs_hold(const struct fw_rule *rule, const struct fw_rest *rest)
 {
 	__u32 zero = 0;
-	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+	const struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 
-	if (!scratch ||
-	    ((traits_of(packet) ^ rule->traits) & rest->traits_mask) | other_state(rule, packet))
+	if (!scratch)
 		return false;
 	if (rule->asks & FW_ASKS_SRC_MAC && scratch->keys[FW_SRC_MAC] != rest->mac[0])
 		return false;
-	if (rule->asks & FW_ASKS_DST_MAC && scratch->keys[FW_DST_MAC] != rest->mac[1])
+	return !(rule->asks & FW_ASKS_DST_MAC) || scratch->keys[FW_DST_MAC] == rest->mac[1];
+}
+
+static __always_inline bool rare_holds(const struct fw_rule *rule, const struct fw_rest *rest,
+				       const struct packet *packet)
+{
+	if (((traits_of(packet) ^ rule->traits) & rest->traits_mask) | other_state(rule, packet))
+		return false;
+	if (rule->asks & (FW_ASKS_SRC_MAC | FW_ASKS_DST_MAC) && !macs_hold(rule, rest))
 		return false;
 	return !(rule->asks & FW_ASKS_TIME) || now_s() < rest->expires_s;
 }
