@@ -1,0 +1,83 @@
+"""Connection tracking, translation and scrubbing together, and nftables beside them.
+
+The client, router and server of ``bench_nat``: the router tracks connections, masquerades, clamps
+the MSS and clears flags, by an agent (at TC; no XDP program anywhere), by nftables, or does nothing
+of it. Throughput is iperf3's, connections are one after the other and for each second of the core
+that client and server share. One run after the other, in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.bench_enforce import _row
+from bench.bench_nat import _OURS, ROUNDS, _connections, _iperf3, _Lab, _ratios
+from bench.flood import nft
+from ebpfsentinel.domains.nat.tests import routed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MSS = 1400
+_NFT = f"""add table inet bench
+add chain inet bench post {{ type nat hook postrouting priority srcnat; }}
+add rule inet bench post oifname wan0 masquerade
+add chain inet bench pass {{ type filter hook forward priority filter; }}
+add rule inet bench pass tcp flags syn tcp option maxseg size set {_MSS}
+add rule inet bench pass ct state invalid drop
+add rule inet bench pass ct state established,related accept
+"""
+_WAYS = ("ours", "nftables", "off")
+
+
+@contextlib.contextmanager
+def _routing(lab: _Lab, how: str) -> Iterator[None]:
+    agent = None
+    if how == "ours":
+        agent = lab.agent(
+            **routed.Routed.sections(snat_rules=_OURS),
+            conntrack={"enabled": True},
+            scrub={"enabled": True, "mode": "block", "max_mss": _MSS, "scrub_tcp_flags": True},
+            sockets={"enabled": False},
+        )
+    elif how == "nftables":
+        nft(lab, _NFT)
+    try:
+        yield
+    finally:
+        if agent:
+            agent.end()
+        elif how == "nftables":
+            nft(lab, "delete table inet bench")
+
+
+def run() -> list[dict[str, Any]]:
+    """The rows of the table."""
+    return list(_rows())
+
+
+def _rows() -> Iterator[dict[str, Any]]:
+    bits: dict[str, list[float]] = {way: [] for way in _WAYS}
+    connections: dict[str, list[float]] = {way: [] for way in _WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        lab = _Lab(Path(folder))
+        try:
+            for _ in range(ROUNDS):
+                for way in _WAYS:
+                    with _routing(lab, way):
+                        bits[way].append(_iperf3(lab))
+                        connections[way].append(_connections(lab))
+        finally:
+            lab.close()
+    for way in _WAYS:
+        gigabits = [each / 1e9 for each in bits[way]]
+        yield _row(f"iperf3 through conntrack, NAT and scrub, {way}", "Gbit/s", gigabits)
+    for name, found, goals in (
+        ("throughput: on / off", _ratios(bits, "off"), (0.9, 0.95)),
+        ("throughput: ours / nftables", _ratios(bits, "nftables"), (1.0, 1.5)),
+        ("connections/s: ours / nftables", _ratios(connections, "nftables"), (1.0, 1.5)),
+    ):
+        yield _row(f"conntrack, NAT and scrub, {name}", "ratio", found, *goals)
