@@ -112,18 +112,27 @@ static __always_inline void report(const struct scene *scene, enum ddos_reason r
 	record_submit(event);
 }
 
-static __always_inline enum ddos_reason judge(struct scene *scene)
+static __always_inline __u32 judge_all(struct scene *scene)
 {
-	enum ddos_reason reason;
+	__u32 reason;
 
 	if (scene->head->blocking && is_blocked(scene))
 		return DDOS_BLOCK;
 	reason = judge_guards(scene);
 	if (!reason && scene->type != DDOS_VOLUMETRIC)
 		reason = judge_throttle(scene, scene->type);
-	if (!reason)
-		reason = judge_throttle(scene, DDOS_VOLUMETRIC);
-	return reason;
+	return reason ? reason : judge_throttle(scene, DDOS_VOLUMETRIC);
+}
+
+static __always_inline enum ddos_reason judge(struct scene *scene)
+{
+	__u32 reason = judge_all(scene);
+
+	if (reason & UNLESS_OF_FLOW && is_of_flow(scene)) {
+		scene->count->spared += !scene->packet->dry;
+		return DDOS_WANTED;
+	}
+	return reason & ~UNLESS_OF_FLOW;
 }
 
 /*

@@ -37,35 +37,22 @@ static __always_inline enum ddos_reason judge_echo(const struct scene *scene)
 	return !limit->interval || conforms(scene, &source, limit) ? DDOS_WANTED : DDOS_LIMIT;
 }
 
-/* Is the packet of a flow that somebody wants? Its source is known then, if it is TCP. */
-static __always_inline bool is_of_flow(const struct scene *scene)
-{
-	struct packet *packet = scene->packet;
+/*
+ * Beside a reason: a packet of a flow that somebody wants is let through all the same. That is found out
+ * in one place, is_of_flow(), as it is long.
+ */
+#define UNLESS_OF_FLOW 0x80
 
-	if (!(packet->flags & PACKET_PORTS) || !packet->family ||
-	    !has_flow(scene->ctx, packet, scene->data, scene->end))
-		return false;
-	if (packet->flags & PACKET_TCP && !packet->dry)
-		make_known(packet, scene->count);
-	return true;
-}
-
-/* Over a limit, a packet of such a flow is let through all the same. */
-static __always_inline enum ddos_reason judge_source(const struct scene *scene,
-						     const struct ddos_limit *limit)
+static __always_inline __u32 judge_source(const struct scene *scene, const struct ddos_limit *limit)
 {
 	struct ddos_party source = source_of(scene->packet, scene->type);
 
 	if (!limit->interval || conforms(scene, &source, limit))
 		return DDOS_WANTED;
-	if (is_of_flow(scene)) {
-		scene->count->spared += !scene->packet->dry;
-		return DDOS_WANTED;
-	}
-	return DDOS_LIMIT;
+	return DDOS_LIMIT | UNLESS_OF_FLOW;
 }
 
-static __always_inline enum ddos_reason judge_amplifier(const struct scene *scene)
+static __always_inline __u32 judge_amplifier(const struct scene *scene)
 {
 	__u16 port = scene->packet->src_port;
 	const struct ddos_limit *limit = bpf_map_lookup_elem(&ddos_ports, &port);
@@ -108,7 +95,7 @@ static __always_inline bool are_cookies_out(const struct scene *scene)
 	return sent_ns && packet_now(scene->packet) - sent_ns < DDOS_COOKIE_NS;
 }
 
-static __always_inline enum ddos_reason judge_guards(const struct scene *scene)
+static __always_inline __u32 judge_guards(const struct scene *scene)
 {
 	switch (scene->type) {
 	case DDOS_SYN_FLOOD:
@@ -132,7 +119,7 @@ static __always_inline enum ddos_reason judge_guards(const struct scene *scene)
  * A throttle: known sources have a share each, all others have one together. A source that has
  * been let in with a flow becomes known by it.
  */
-static __always_inline enum ddos_reason judge_throttle(const struct scene *scene, __u32 type)
+static __always_inline __u32 judge_throttle(const struct scene *scene, __u32 type)
 {
 	const struct ddos_head *head = scene->head;
 	struct packet *packet = scene->packet;
@@ -148,11 +135,20 @@ static __always_inline enum ddos_reason judge_throttle(const struct scene *scene
 	}
 	if (shared_conforms(scene, &scene->shared->throttle[type], &head->throttle[type]))
 		return DDOS_WANTED;
-	if (is_of_flow(scene)) {
-		scene->count->spared += !packet->dry;
-		return DDOS_WANTED;
-	}
-	return DDOS_THROTTLE;
+	return DDOS_THROTTLE | UNLESS_OF_FLOW;
+}
+
+/* Is the packet of a flow that somebody wants? Its source is known then, if it is TCP. */
+static __always_inline bool is_of_flow(const struct scene *scene)
+{
+	struct packet *packet = scene->packet;
+
+	if (!(packet->flags & PACKET_PORTS) || !packet->family ||
+	    !has_flow(scene->ctx, packet, scene->data, scene->end))
+		return false;
+	if (packet->flags & PACKET_TCP && !packet->dry)
+		make_known(packet, scene->count);
+	return true;
 }
 
 #endif

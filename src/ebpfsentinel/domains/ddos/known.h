@@ -95,7 +95,7 @@ static __noinline enum owned udp_flow(void *ctx, const struct packet *packet)
 }
 
 /* A flow of a socket; or, where connections are tracked, one that is forwarded, or has no such socket. */
-static __always_inline bool has_flow(void *ctx, struct packet *packet, void *data, void *end)
+static __noinline bool has_flow(void *ctx, struct packet *packet, void *data, void *end)
 {
 	if (packet->protocol == PROTOCOL_UDP && udp_flow(ctx, packet) == OWNED_FLOW)
 		return true;

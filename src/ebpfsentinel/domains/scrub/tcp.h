@@ -182,8 +182,10 @@ static __always_inline __u32 scrub_options(struct work *work)
 	struct sc_options *options = bpf_map_lookup_elem(&sc_options, &zero);
 	__s64 difference;
 
-	asm volatile("" : "+r"(bytes));
-	if (!options || bytes < 4 || bytes > SC_OPTION_BYTES)
+	if (!options || bytes < 4)
+		return 0;
+	asm volatile("" : "+r"(bytes)); /* two comparisons, each of which a verifier understands */
+	if (bytes > SC_OPTION_BYTES)
 		return 0;
 	__builtin_memset(options->now, 0, SC_OPTION_BYTES);
 	options->bytes = bytes;
