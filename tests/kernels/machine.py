@@ -25,7 +25,7 @@ _VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
 _MODULES = ("virtio_pci", "virtiofs", "overlay")
 _PROJECT = Path(__file__).resolve().parents[2]
 _MEMORY = "2G"
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 # bpf must be named: without it LSM programs load and attach without error, and never run.
 _PARAMETERS = (
     "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off lsm=lockdown,capability,yama,bpf"
