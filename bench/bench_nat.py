@@ -327,6 +327,8 @@ def _ratios(found: dict[str, list[float]], other: str) -> list[float]:
 
 def _iperf3(lab: _Lab) -> float:
     lab.run(lab.server, "iperf3", "-s", "-D", "-1")
+    while ":5201 " not in lab.run(lab.server, "ss", "-ltn").stdout:
+        pass
     shown = lab.run(lab.client, "iperf3", "-J", "-t", str(SECONDS), "-c", routed.SERVER).stdout
     return float(json.loads(shown)["end"]["sum_received"]["bits_per_second"])
 

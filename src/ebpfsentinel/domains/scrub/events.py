@@ -57,6 +57,18 @@ SC_EVENT = _record(
     ),
 )
 
+SC_OPTIONS = _record(
+    136,
+    (
+        ("was", ("|u1", (40,)), 0),
+        ("now", ("|u1", (80,)), 40),
+        ("at", "<u4", 120),
+        ("bytes", "<u4", 124),
+        ("mss_at", "<u4", 128),
+        ("timestamps_at", "<u4", 132),
+    ),
+)
+
 PACKET = _record(
     136,
     (
@@ -153,18 +165,6 @@ SC_TOLD = _record(
     (
         ("event_ns", ("<u8", (2,)), 0),
         ("suppressed", ("<u4", (2,)), 16),
-    ),
-)
-
-SC_OPTIONS = _record(
-    136,
-    (
-        ("was", ("|u1", (40,)), 0),
-        ("now", ("|u1", (80,)), 40),
-        ("at", "<u4", 120),
-        ("bytes", "<u4", 124),
-        ("mss_at", "<u4", 128),
-        ("timestamps_at", "<u4", 132),
     ),
 )
 

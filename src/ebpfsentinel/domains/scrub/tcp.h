@@ -130,26 +130,31 @@ static __always_inline __u32 strip_timestamps(struct sc_options *options)
 
 /*
  * Where the options are that matter (RFC 9293 3.1); behind one that is cut short, nothing is known.
- * What is found is kept in memory: the verifier then sees equal states at each step.
+ * What is found is kept in memory: the verifier then sees equal states at each step. A global function,
+ * so that it is judged once, and not for every way there.
  */
-static __always_inline void find_options(struct sc_options *options)
+__noinline int sc_find_options(void)
 {
-	__u32 at, bytes;
+	__u32 zero = 0, at, bytes;
+	struct sc_options *options = bpf_map_lookup_elem(&sc_options, &zero);
 	int step;
 
+	if (!options)
+		return 0;
 	for (step = 0; step < SC_OPTION_BYTES; step++) {
 		at = OPAQUE(options->at) & 63;
 		if (at >= OPAQUE(options->bytes) || options->now[at] == OPTION_END)
-			return;
+			return 0;
 		bytes = options->now[at] == OPTION_NOP ? 1 : options->now[at + 1];
 		if (!bytes || at + bytes > OPAQUE(options->bytes))
-			return;
+			return 0;
 		if (options->now[at] == OPTION_MSS && bytes == 4)
 			OPAQUE(options->mss_at) = at;
 		if (options->now[at] == OPTION_TIMESTAMPS && bytes == 10)
 			OPAQUE(options->timestamps_at) = at;
 		OPAQUE(options->at) = at + bytes;
 	}
+	return 0;
 }
 
 static __always_inline __u32 change_options(const struct work *work, struct sc_options *options)
@@ -158,7 +163,7 @@ static __always_inline __u32 change_options(const struct work *work, struct sc_o
 
 	OPAQUE(options->at) = 0;
 	OPAQUE(options->mss_at) = OPAQUE(options->timestamps_at) = OPTION_NOWHERE;
-	find_options(options);
+	sc_find_options();
 	if (work->changes & SC_MSS && OPAQUE(options->mss_at) != OPTION_NOWHERE)
 		done |= clamp_mss(work, options);
 	if (work->changes & SC_TIMESTAMPS && is_syn(work->packet) &&
