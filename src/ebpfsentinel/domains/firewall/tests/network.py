@@ -42,7 +42,7 @@ class Side:
 
     def call(self, function, *arguments, **named):
         """Run in this namespace."""
-        return self._thread.submit(function, *arguments, **named).result(60)
+        return self._thread.submit(function, *arguments, **named).result(240)
 
     def ip(self, *arguments: str) -> None:
         ip("-n", self.name, *arguments)
