@@ -2,6 +2,7 @@
 #
 #   make run     the agent on this machine's interfaces, in alert mode (CONFIG=FILE: as FILE says)
 #   make test    every test
+#   make test-peers  tests against real programs of others (OpenSearch, grpcurl, Prometheus ...), fetched
 #   make test-kernels  smoke tests on other kernels, in virtual machines (KERNELS="6.1 6.12")
 #   make demo    friendly and hostile traffic in two network namespaces, verdicts and alerts live
 #   make check   style, types, layers, and whether all that is generated is fresh
@@ -27,6 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-input --pro
 RUN_PACKAGES := python3 python3-venv clang llvm libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool
 TEST_PACKAGES := git curl clang-format xdp-tools iputils-ping ncat hping3 tcpdump procps nftables iptables
 KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 ethtool
+PEER_PACKAGES := maven openjdk-17-jdk-headless unzip
 C_SOURCES = $(shell find src bench demo -name '*.bpf.c' -o -name '*.h')
 
 # $(call install,packages): those that are missing, by apt; without any, no apt is run.
@@ -88,6 +90,13 @@ run: setup
 .PHONY: test
 test: setup $(STAMPS)/dev
 	@$(BIN)/pytest $(TESTS)
+
+# Maven, Go and apt fetch the peers into .peers/ on the first run.
+.PHONY: test-peers
+test-peers: setup $(STAMPS)/dev
+	@$(call install,$(PEER_PACKAGES))
+	@command -v go >/dev/null || { $(call install,golang-go); }
+	@$(BIN)/pytest -m peers --timeout 600 $(or $(TESTS),tests/peers)
 
 # Without KERNELS: all of docs/kernels.md, which is written anew.
 .PHONY: test-kernels

@@ -1,0 +1,81 @@
+"""What peers are made of, fetched once by the clients of their registries and kept in ``.peers/``.
+
+Nothing here names a registry: Maven, Go and apt go where the machine says. What a machine lacks
+fails by name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+CACHE = Path(__file__).resolve().parents[2] / ".peers"
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9"
+_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
+
+def artefact(coordinates: str) -> Path:
+    """One Maven artefact, ``group:name:version:packaging``, as a file."""
+    _, name, version, packaging = coordinates.split(":")
+    kept = CACHE / "maven" / f"{name}-{version}.{packaging}"
+    if not kept.exists():
+        _maven(f"{_PLUGIN}:copy", f"-Dartifact={coordinates}", f"-DoutputDirectory={kept.parent}")
+    return kept
+
+
+def libraries(pom: Path) -> Path:
+    """The folder of all jars that a Maven project depends on."""
+    kept = CACHE / pom.parent.name
+    stamp = kept / "complete"
+    if not stamp.exists() or stamp.read_bytes() != pom.read_bytes():
+        shutil.rmtree(kept, ignore_errors=True)
+        _maven("-f", str(pom), f"{_PLUGIN}:copy-dependencies", f"-DoutputDirectory={kept}")
+        stamp.write_bytes(pom.read_bytes())
+    return kept
+
+
+def go_program(module: str) -> Path:
+    """A program of a Go module, ``path@version``, built."""
+    path, version = module.split("@")
+    kept = CACHE / "go" / version / path.rsplit("/", 1)[-1]
+    if not kept.exists():
+        _run([tool("go"), "install", module], GOBIN=str(kept.parent))
+    return kept
+
+
+def debian_package(name: str) -> Path:
+    """A Debian package, unpacked and not installed: its service does not start."""
+    kept = CACHE / "debian" / name
+    if not kept.exists():
+        scratch = CACHE / "debian" / f"{name}.part"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        scratch.chmod(0o777)  # apt fetches as a user of its own
+        _run([tool("apt-get"), "download", "-qq", name], cwd=scratch)
+        (package,) = scratch.glob("*.deb")
+        _run([tool("dpkg-deb"), "-x", str(package), str(scratch)])
+        package.unlink()
+        scratch.rename(kept)
+    return kept
+
+
+def tool(name: str) -> str:
+    """Where a program of this machine is."""
+    found = shutil.which(name)
+    assert found, f"{name} is missing: `make test-peers` installs it"
+    return found
+
+
+def _maven(*arguments: str) -> None:
+    CACHE.mkdir(exist_ok=True)
+    _run([tool("mvn"), "-q", "-B", "-ntp", *arguments])
+
+
+def _run(command: list[str], cwd: Path = CACHE.parent, **environment: str) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, check=False,
+        env=os.environ | environment, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
