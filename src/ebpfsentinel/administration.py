@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ebpfsentinel.auth.gatekeeper import token_files
+from ebpfsentinel.auth.tls import files_of
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.load import digest, restored
 from ebpfsentinel.model.kernel import KernelError
@@ -201,8 +203,9 @@ class Administration(Parts):
 
     def _put_in_force(self, before: Loaded, loaded: Loaded) -> dict[str, str]:
         """All sections or none; section to what became of it."""
-        self.loaded = loaded
         new, old = loaded.settings, before.settings
+        let_in = self._access(new)
+        self.loaded = loaded
         self.kernel.load(self._enabled(new))
         self.waiting.arm()  # places in the chains may be others now
         try:
@@ -213,6 +216,7 @@ class Administration(Parts):
         except (SettingsError, KernelError):
             self.kernel.load(self._enabled(old))
             raise
+        let_in()
         self._fold.configure(**fold_settings(new))
         set_up_logging(loaded)
         self._check_attached()
@@ -225,6 +229,8 @@ class Administration(Parts):
         stuck = [
             key for key in _NEEDS_RESTART if getattr(new.agent, key) != getattr(old.agent, key)
         ]
+        if new.effective_tls.enabled != old.effective_tls.enabled:
+            stuck.append("tls.enabled")
         if stuck:
             report["agent"] = f"in force after a restart: {', '.join(stuck)}"
         return report
@@ -232,6 +238,7 @@ class Administration(Parts):
     def watched_files(self) -> set[str]:
         """The configuration and every file that it names."""
         found = {str(self._config)} if self._config else set()
+        found |= {*files_of(self.settings.effective_tls), *token_files(self.settings.auth)}
         for name, domain in self.domains.items():
             found |= set(domain.files(getattr(self.settings, name)))
         return found

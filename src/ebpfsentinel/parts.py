@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ebpfsentinel
 from ebpfsentinel.alerts import Fold
 from ebpfsentinel.alerts.fold import SECOND_NS
+from ebpfsentinel.auth import Gatekeeper, TlsFiles
 from ebpfsentinel.changes import Changes, is_enabled
 from ebpfsentinel.config import load
 from ebpfsentinel.flow import Flow
@@ -24,11 +25,11 @@ from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.rules import Cel
 from ebpfsentinel.sinks import LiveFeed, LogSink, configure
-from ebpfsentinel.store import AuditEntry, RuleChange, Store
+from ebpfsentinel.store import AuditEntry, RuleChange, Store, StoreError
 from ebpfsentinel.unconfirmed import Change, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
 
@@ -68,6 +69,9 @@ class Parts:
         self.kernel: Kernel = kernel or LinuxKernel(agent.on_exit, agent.xdp_mode)
         self.store = _open_store(self.settings)
         self.waiting = Waiting(self.store, self.kernel)
+        self.gatekeeper = Gatekeeper(self.store.keys)
+        self.tls = TlsFiles()
+        self._let_in()
         tools = Tools(rules=Cel())
         self.engines: dict[str, Engine] = {
             name: domain.engine(tools) for name, domain in self.domains.items()
@@ -86,6 +90,33 @@ class Parts:
     def settings(self) -> CoreSettings:
         """What is in force."""
         return self.loaded.settings
+
+    def _let_in(self) -> None:
+        """Who may call is known before anything listens."""
+        try:
+            self._access(self.settings)()
+            self.gatekeeper.keys.restore()
+        except StoreError as error:
+            logger.error("keys that were made here are not good now: %s", error)  # noqa: TRY400
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _access(self, settings: CoreSettings) -> Callable[[], None]:
+        """Read what is named of keys and certificates; what is given back puts it in force.
+
+        Raises:
+            SettingsError: it cannot be used; nothing has changed.
+        """
+        keys = self.gatekeeper.prepare(settings.auth, settings.agent.api_rate_limit)
+        place = "tls" if settings.tls.enabled else "agent.tls"
+        files = self.tls.prepare(settings.effective_tls, place)
+
+        def adopt() -> None:
+            self.gatekeeper.adopt(keys)
+            self.tls.adopt(files)
+
+        return adopt
 
     def process(self, pid: int, start_ns: int) -> dict[str, Any]:
         """All that is known of a process; see :meth:`ebpfsentinel.naming.Naming.process`."""

@@ -6,7 +6,8 @@ settings it reads. Depends on the model alone.
 
 from ebpfsentinel.config.cards import discover
 from ebpfsentinel.config.example import example, schema
-from ebpfsentinel.config.load import Loaded, is_loopback, load, settings_type
+from ebpfsentinel.config.guarded import is_loopback
+from ebpfsentinel.config.load import Loaded, load, settings_type
 from ebpfsentinel.config.masking import masked
 from ebpfsentinel.config.sections import CoreSettings
 from ebpfsentinel.config.shape import convert, nearest

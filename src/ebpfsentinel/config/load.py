@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import ipaddress
 import os
 import re
 import stat
@@ -22,6 +21,7 @@ import msgspec
 import msgspec.inspect as mi
 from msgspec import Meta
 
+from ebpfsentinel.config.guarded import check_access
 from ebpfsentinel.config.masking import secrets
 from ebpfsentinel.config.read import MAX_BYTES, read, value
 from ebpfsentinel.config.sections import RESERVED_SECTIONS, CoreSettings, LogLevel
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Domain
 
 PREFIX = "EBPFSENTINEL_"
-CLIENT_NAMES = frozenset({"HOST", "PORT", "TOKEN"})
+CLIENT_NAMES = frozenset({"HOST", "PORT", "TOKEN", "TOKEN_FILE", "TLS", "CA", "CERT", "KEY"})
 """Variables of the command line's client; they are no settings."""
 DEFAULT_STATE_DIR = "/var/lib/ebpfsentinel"
 
@@ -121,6 +121,7 @@ def load(
     except SettingsError as error:
         raise _with_source(error, sources) from None
     _check_agent(settings)
+    warnings += check_access(settings)
     _fill(settings)
     warnings += _not_in_force(tree, kind)
     return Loaded(settings, tuple(warnings), sources)
@@ -308,12 +309,6 @@ def _check_agent(settings: CoreSettings) -> None:
             problem = f"{port} is {seen[port]} already"
             raise SettingsError(f"agent.{name}", problem, "Give each its own port.")
         seen[port] = f"agent.{name}"
-    if not is_loopback(agent.bind_address) and not agent.allow_unauthenticated_api:
-        raise SettingsError(
-            "agent.bind_address",
-            f"{agent.bind_address} is not loopback and this version has no authentication",
-            "Bind 127.0.0.1, or set agent.allow_unauthenticated_api: true.",
-        )
 
 
 def _check_log_filter(text: str) -> None:
@@ -326,22 +321,6 @@ def _check_log_filter(text: str) -> None:
         if not (split and split[1]):
             remedy = "Write module=level, comma separated, such as api=debug,kernel=trace."
             raise SettingsError("agent.log_filter", f"{part!r} is not module=level", remedy)
-
-
-def is_loopback(address: str) -> bool:
-    """``localhost``, 127.0.0.0/8 or ::1; a name is not looked up.
-
-    Raises:
-        SettingsError: neither ``localhost`` nor an address.
-    """
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        remedy = "Write an address, such as 127.0.0.1 or ::1."
-        problem = f"{address!r} is not an IP address"
-        raise SettingsError("agent.bind_address", problem, remedy) from None
 
 
 def _fill(settings: CoreSettings) -> None:

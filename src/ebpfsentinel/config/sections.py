@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from ebpfsentinel.model.kernel import OnExit, XdpMode
+from ebpfsentinel.model.security import ApiRateLimit, Auth, Tls
 from ebpfsentinel.model.settings import Section, Spelling
 
 _RESERVED: dict[str, Any] = {"x-reserved": True}
-_SECRET: dict[str, Any] = {"x-secret": True, "x-reserved": True}
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Interface = Annotated[str, Meta(min_length=1, max_length=15, pattern=r"^[^/\s]+$")]
@@ -49,32 +49,12 @@ class LogFormat(Spelling):
         return {"pretty": "text"}
 
 
-class Tls(Section):
-    """TLS of the listeners."""
-
-    enabled: Annotated[bool, Meta(description="Serve TLS.")] = False
-    cert_path: Annotated[str, Meta(description="Certificate chain, PEM.")] = ""
-    key_path: Annotated[
-        str, Meta(description="Private key, PEM.", extra_json_schema={"x-mask": True})
-    ] = ""
-    pq_mode: Annotated[str, Meta(description="Post-quantum key exchange.")] = "prefer"
-    allow_tls12: Annotated[bool, Meta(description="Accept TLS 1.2 as well.")] = False
-
-
 class BpfToken(Section):
     """Loading through a BPF token."""
 
     bpffs_path: Annotated[str, Meta(description="The delegated bpffs.")] = (
         "/sys/fs/bpf/ebpfsentinel"
     )
-
-
-class ApiRateLimit(Section):
-    """How often one client may write."""
-
-    write_per_second: Annotated[int, Meta(ge=1, description="Writes a second.")] = 1
-    write_burst: Annotated[int, Meta(ge=1, description="Writes at once.")] = 60
-    exempt_loopback: Annotated[bool, Meta(description="Never limit loopback.")] = True
 
 
 class NeverBlock(Section):
@@ -111,8 +91,8 @@ class Agent(Section):
         str,
         Meta(
             min_length=1,
-            description="Address the API listens on. One that is not loopback needs "
-            "allow_unauthenticated_api, as long as there is no auth.",
+            description="Address that API, metrics and gRPC listen on. One that is not loopback "
+            "needs auth.enabled, or allow_unauthenticated_api.",
         ),
     ] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="REST API; 0 takes a free port.")] = 8080
@@ -173,10 +153,10 @@ class Agent(Section):
         field(default_factory=BpfToken)
     )
     api_rate_limit: Annotated[
-        ApiRateLimit, Meta(description="Limits of API writes.", extra_json_schema=_RESERVED)
+        ApiRateLimit, Meta(description="How often one identity may call the API.")
     ] = field(default_factory=ApiRateLimit)
-    tls: Annotated[Tls, Meta(description="As the section tls.", extra_json_schema=_RESERVED)] = (
-        field(default_factory=Tls)
+    tls: Annotated[Tls, Meta(description="As the section tls; set one of both.")] = field(
+        default_factory=Tls
     )
 
 
@@ -225,32 +205,6 @@ class Audit(Section):
     ] = ""
 
 
-class ApiKey(Section):
-    """A static key of the API."""
-
-    name: Annotated[str, Meta(description="Who holds it.")]
-    key: Annotated[str, Meta(description="The key.", extra_json_schema=_SECRET)]
-    role: Annotated[str, Meta(description="admin, operator or viewer.")] = "viewer"
-    namespaces: Annotated[list[str], Meta(description="Where it may write.")] = field(
-        default_factory=list
-    )
-
-
-class Auth(Section):
-    """Who may use the API."""
-
-    enabled: Annotated[bool, Meta(description="Ask who calls.")] = False
-    api_keys: Annotated[list[ApiKey], Meta(description="Static keys.")] = field(
-        default_factory=list
-    )
-    api_key_salt: Annotated[
-        str | None, Meta(description="Salt of the stored hashes.", extra_json_schema=_SECRET)
-    ] = None
-    metrics_auth_required: Annotated[bool, Meta(description="Guard /metrics too.")] = True
-    jwt: Annotated[dict[str, Any] | None, Meta(description="JWT by public key or JWKS.")] = None
-    oidc: Annotated[dict[str, Any] | None, Meta(description="OpenID Connect by JWKS.")] = None
-
-
 class CoreSettings(Section):
     """The sections that do not belong to a domain."""
 
@@ -259,12 +213,17 @@ class CoreSettings(Section):
         default_factory=Alerting
     )
     audit: Annotated[Audit, Meta(description="The audit trail.")] = field(default_factory=Audit)
-    auth: Annotated[Auth, Meta(description="Authentication.", extra_json_schema=_RESERVED)] = field(
+    auth: Annotated[Auth, Meta(description="Who may call, and what they may do.")] = field(
         default_factory=Auth
     )
-    tls: Annotated[Tls, Meta(description="TLS of the API.", extra_json_schema=_RESERVED)] = field(
+    tls: Annotated[Tls, Meta(description="TLS of the API, metrics and gRPC.")] = field(
         default_factory=Tls
     )
+
+    @property
+    def effective_tls(self) -> Tls:
+        """The section that counts: ``tls``, or ``agent.tls`` where that is the one in use."""
+        return self.tls if self.tls.enabled else self.agent.tls
 
 
 RESERVED_SECTIONS = (

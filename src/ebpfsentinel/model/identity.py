@@ -18,6 +18,11 @@ class Role(enum.StrEnum):
     OPERATOR = "operator"
     ADMIN = "admin"
 
+    def allows(self, least: Role) -> bool:
+        """Is it ``least``, or more?"""
+        order = list(Role)
+        return order.index(self) >= order.index(least)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -62,6 +62,9 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE memos_more (seq INTEGER PRIMARY KEY, domain TEXT, body BLOB);
     """,
+    """
+    CREATE TABLE keys (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, body BLOB);
+    """,
 )
 """Each brings the schema from its index to the next; ``migrations`` keeps when that was."""
 

@@ -1,4 +1,4 @@
-"""The store: one file, four rooms."""
+"""The store: one file, its rooms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ebpfsentinel.store.alerts import Alerts
 from ebpfsentinel.store.audit import Audit
 from ebpfsentinel.store.database import Database
 from ebpfsentinel.store.items import Items, Memos, Unconfirmed
+from ebpfsentinel.store.keys import Keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ ALERTS = 50_000
 
 
 class Store:
-    """Rooms :attr:`items`, :attr:`memos`, :attr:`alerts` and :attr:`audit` of one SQLite file.
+    """The rooms of one SQLite file, such as :attr:`items`, :attr:`alerts` and :attr:`audit`.
 
     Opening never fails: a file that cannot be used shows in :attr:`trouble`, and what is written
     meanwhile waits in memory (see :mod:`ebpfsentinel.store.database`).
@@ -35,6 +36,7 @@ class Store:
         self.items = Items(self._database)
         self.memos = Memos(self._database)
         self.unconfirmed = Unconfirmed(self._database)
+        self.keys = Keys(self._database)
         self.alerts = Alerts(self._database, alerts)
         self.audit = Audit(self._database, audit, retention_days)
 
