@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.config import Loaded
     from ebpfsentinel.model.domain import Domain
     from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.model.keys import KeyRecord, NewKey
 
 logger = logging.getLogger(__name__)
 
@@ -146,6 +148,33 @@ class Administration(Parts):
                 before = convert(msgspec.to_builtins(undo.before), item, "item")
                 back = self._changes.add(undo.domain, undo.collection, before)
                 self._audit_change(undo.domain, undo.key, "undo", after=back)
+
+    def create_key(self, wanted: NewKey, actor: str) -> tuple[KeyRecord, str]:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        now_ns = time.time_ns()
+        if any(key.identity.name == wanted.name for key in self.gatekeeper.static_keys.all):
+            raise DuplicateItem(wanted.name)
+        ends_ns = wanted.expires_ns(now_ns)
+        keys = self.gatekeeper.keys
+        made = keys.create(wanted.name, wanted.role, wanted.namespaces, now_ns, ends_ns)
+        self._audit_key("key_created", made[0], actor)
+        return made
+
+    def rotate_key(self, key_id: str, grace_seconds: int, actor: str) -> tuple[KeyRecord, str]:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        made = self.gatekeeper.keys.rotate(key_id, time.time_ns(), grace_seconds * 10**9)
+        self._audit_key("key_rotated", made[0], actor)
+        return made
+
+    def revoke_key(self, key_id: str, actor: str) -> KeyRecord:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        gone = self.gatekeeper.keys.revoke(key_id)
+        self._audit_key("key_revoked", gone, actor)
+        return gone
+
+    def _audit_key(self, action: str, record: KeyRecord, actor: str) -> None:
+        told = f"{record.name}, role {record.role.value}"
+        self._audit("auth", action, actor, rule_id=record.id, detail=told)
 
     async def reload(
         self, actor: str, confirm: int = 0, *, asked: bool = True

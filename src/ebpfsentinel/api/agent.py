@@ -9,10 +9,12 @@ if TYPE_CHECKING:
 
     import msgspec
 
+    from ebpfsentinel.auth import Gatekeeper, TlsFiles
     from ebpfsentinel.config import CoreSettings, Loaded
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Domain, Engine, Metric
     from ebpfsentinel.model.kernel import Kernel
+    from ebpfsentinel.model.keys import KeyRecord, NewKey
     from ebpfsentinel.store import Store
     from ebpfsentinel.unconfirmed import Change, Waiting
 
@@ -72,6 +74,14 @@ class Agent(Protocol):
         """The door to privilege."""
 
     @property
+    def gatekeeper(self) -> Gatekeeper:
+        """Who calls, and how often."""
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The certificates of the listeners."""
+
+    @property
     def alerts(self) -> AlertFeed:
         """The live alerts."""
 
@@ -106,6 +116,28 @@ class Agent(Protocol):
             UnknownItem: there is none of this key.
             SystemItem: it cannot be removed here.
             KernelError: the kernel refuses.
+        """
+
+    def create_key(self, wanted: NewKey, actor: str) -> tuple[KeyRecord, str]:
+        """Make an API key, keep its hash, audit that; the record and the key.
+
+        Raises:
+            DuplicateItem: there is a key of this name.
+            SettingsError: its end is no time to come.
+        """
+
+    def rotate_key(self, key_id: str, grace_seconds: int, actor: str) -> tuple[KeyRecord, str]:
+        """Put another in its place; the old one stays good for ``grace_seconds``.
+
+        Raises:
+            UnknownItem: there is none.
+        """
+
+    def revoke_key(self, key_id: str, actor: str) -> KeyRecord:
+        """It is good no more.
+
+        Raises:
+            UnknownItem: there is none.
         """
 
     async def reload(self, actor: str, confirm: int = 0) -> tuple[Mapping[str, str], Change | None]:

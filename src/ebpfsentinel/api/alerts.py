@@ -13,8 +13,8 @@ from litestar.handlers import send_websocket_stream
 from litestar.params import FromPath, HeaderParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 
+from ebpfsentinel.api.actor import actor
 from ebpfsentinel.api.agent import Agent
-from ebpfsentinel.api.cards import ACTOR
 from ebpfsentinel.api.errors import Refusal
 from ebpfsentinel.api.query import (
     MOST,
@@ -212,7 +212,7 @@ def _audit(agent: Agent, alert_id: str) -> None:
         timestamp_ns=time.time_ns(),
         component="alerts",
         action="false_positive",
-        actor=ACTOR,
+        actor=actor(),
         detail=alert_id,
     )
     agent.store.audit.append([entry])

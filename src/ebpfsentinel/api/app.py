@@ -8,6 +8,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 
 from ebpfsentinel.api.alerts import alert_routes
+from ebpfsentinel.api.auth import auth_routes
 from ebpfsentinel.api.cards import card_routes
 from ebpfsentinel.api.changes import change_routes
 from ebpfsentinel.api.docs import docs_routes, openapi
@@ -26,9 +27,9 @@ BODY_BYTES = 64 << 10
 class Api(Litestar):
     """A Litestar app that stands behind a :class:`~ebpfsentinel.api.guard.Guard`."""
 
-    def __init__(self, bind_address: str, **settings: Any) -> None:
+    def __init__(self, agent: Agent, **settings: Any) -> None:
         super().__init__(**settings)
-        self._guard = Guard(super().__call__, bind_address)
+        self._guard = Guard(super().__call__, agent)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one ASGI connection."""
@@ -41,12 +42,13 @@ def create_app(agent: Agent) -> Litestar:
     docs = settings.swagger_ui
     cards = [route for card in agent.domains.values() for route in card_routes(agent, card)]
     return Api(
-        settings.bind_address,
+        agent,
         route_handlers=[
             *health_routes(agent),
             *alert_routes(agent),
             *operation_routes(agent),
             *change_routes(agent),
+            *auth_routes(agent),
             *cards,
             *(docs_routes() if docs else ()),
         ],
@@ -73,4 +75,4 @@ def create_metrics_app(agent: Agent) -> Guard:
         body, media_type = exposition.render(headers.get(b"accept", b"").decode("latin-1"))
         await answer(send, 200, body, media_type.encode())
 
-    return Guard(app, agent.settings.agent.bind_address)
+    return Guard(app, agent)

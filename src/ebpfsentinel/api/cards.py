@@ -9,18 +9,20 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody
 
+from ebpfsentinel.api.actor import CALLER, actor
 from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.changes import Confirm, waiting_answer
 from ebpfsentinel.api.errors import ErrorBody, Refusal
+from ebpfsentinel.api.scopes import check_namespace
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
 from ebpfsentinel.model.alert import Alert
 from ebpfsentinel.model.domain import Collection, Domain
+from ebpfsentinel.model.identity import Role
 from ebpfsentinel.model.kernel import Kernel
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.store import AuditEntry
 
-ACTOR = "api"
 _FAULT = {
     400: ResponseSpec(ErrorBody, description="Refused; the message names place and remedy"),
     404: ResponseSpec(ErrorBody, description="No such item"),
@@ -71,7 +73,7 @@ class CardAgent:
             timestamp_ns=time.time_ns(),
             component=self._name,
             action=action,
-            actor=ACTOR,
+            actor=actor(),
             detail=detail,
         )
         self._agent.store.audit.append([entry])
@@ -116,8 +118,9 @@ def _list(agent: Agent, card: Domain, collection: Collection, where: str) -> Any
 def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
     async def add(data: Any, confirm: Any = None) -> Any:
         key = str(getattr(data, collection.key))
+        check_namespace(collection, data)
         try:
-            change = await agent.add(card.name, collection.name, data, ACTOR, confirm or 0)
+            change = await agent.add(card.name, collection.name, data, actor(), confirm or 0)
         except DuplicateItem:
             code = f"DUPLICATE_{_word(collection)}"
             taken = f"There is a {collection.singular} {key!r} already."
@@ -144,8 +147,9 @@ def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
 def _remove(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
     async def remove(key: FromPath[str], confirm: Confirm = None) -> Response[None]:
         singular = collection.singular
+        check_namespace(collection, _item(agent, card, collection, key))
         try:
-            change = await agent.remove(card.name, collection.name, key, ACTOR, confirm or 0)
+            change = await agent.remove(card.name, collection.name, key, actor(), confirm or 0)
         except UnknownItem:
             raise Refusal(
                 404, f"{_word(collection)}_NOT_FOUND", f"There is no {singular} {key!r}."
@@ -162,6 +166,15 @@ def _remove(agent: Agent, card: Domain, collection: Collection, where: str) -> A
         operation_id=f"{card.name}_{collection.name}_remove",
         responses={404: _FAULT[404]},
     )(remove)
+
+
+def _item(agent: Agent, card: Domain, collection: Collection, key: str) -> Any:
+    """The item of this key; None: there is none. Looked for only where it matters."""
+    identity = CALLER.get()
+    if identity.role is Role.ADMIN:
+        return None
+    items = agent.engines[card.name].items(collection.name)
+    return next((item for item in items if str(getattr(item, collection.key)) == key), None)
 
 
 def _word(collection: Collection) -> str:

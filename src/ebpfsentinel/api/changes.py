@@ -7,8 +7,11 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 
+from ebpfsentinel.api.actor import CALLER, actor
 from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.errors import Refusal
+from ebpfsentinel.api.scopes import CODE, needed
+from ebpfsentinel.auth.namespaces import is_bound
 from ebpfsentinel.model.refusal import OldConnection, UnknownChange
 
 if TYPE_CHECKING:
@@ -53,6 +56,15 @@ def _shown(change: "Change") -> WaitingChange:
     )
 
 
+def _check_own(agent: Agent, change: str) -> None:
+    """Those who are bound to namespaces confirm what they did themselves."""
+    identity = CALLER.get()
+    made = next((found for found in agent.waiting.all() if found.id == change), None)
+    if made is not None and is_bound(identity) and made.actor != identity.name:
+        told = f"{made.actor} made this change. {needed(identity)}"
+        raise Refusal(403, CODE, told)
+
+
 def change_routes(agent: Agent) -> Sequence[Any]:
     """List, and confirm."""
 
@@ -68,8 +80,9 @@ def change_routes(agent: Agent) -> Sequence[Any]:
     )
     async def confirm(request: Request[Any, Any, Any], change: FromPath[str]) -> WaitingChange:
         connected_ns = request.scope.get("state", {}).get("connected_ns", 0)
+        _check_own(agent, change)
         try:
-            return _shown(await agent.confirm(change, "api", connected_ns))
+            return _shown(await agent.confirm(change, actor(), connected_ns))
         except UnknownChange:
             told = f"No change {change[:100]!r} waits: it was confirmed or undone."
             raise Refusal(404, "CHANGE_NOT_FOUND", told) from None

@@ -43,6 +43,7 @@ class Exposition:
                 *kernel_metrics(self._agent.kernel),
                 *_rules(self._agent),
                 *_store(self._agent),
+                *_access(self._agent),
                 *self._process.metrics(),
             ]
         )
@@ -122,6 +123,14 @@ def _store(agent: Agent) -> Iterator[Metric]:
     yield _gauge("store_waiting", "Records waiting to be written", float(store.waiting))
     for room, count in store.lost.items():
         yield _counter("store_lost", "Records given up, by room", float(count), room=room)
+
+
+def _access(agent: Agent) -> Iterator[Metric]:
+    yield from agent.gatekeeper.metrics()
+    expires_s = agent.tls.expires_s()
+    if expires_s is not None:
+        text = "When the certificate in use expires, Unix time"
+        yield _gauge("tls_certificate_expires_seconds", text, expires_s)
 
 
 class ProcessReadings:

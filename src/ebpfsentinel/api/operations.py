@@ -7,8 +7,8 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
+from ebpfsentinel.api.actor import actor
 from ebpfsentinel.api.agent import Agent
-from ebpfsentinel.api.cards import ACTOR
 from ebpfsentinel.api.changes import Confirm, waiting_answer
 from ebpfsentinel.api.errors import Refusal
 from ebpfsentinel.api.metrics import Exposition
@@ -90,7 +90,7 @@ def _config(agent: Agent) -> Sequence[Any]:
     @post("/api/v1/config/reload", status_code=200, tags=["config"], summary="Read it again")
     async def reload(confirm: Confirm = None) -> Response[Reloaded]:
         try:
-            found, change = await agent.reload(ACTOR, confirm or 0)
+            found, change = await agent.reload(actor(), confirm or 0)
             sections = dict(found)
         except SettingsError as error:
             raise Refusal(400, "INVALID_CONFIG", str(error)) from None

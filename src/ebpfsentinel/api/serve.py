@@ -15,6 +15,7 @@ from ebpfsentinel.api.app import create_app, create_metrics_app
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
     from ebpfsentinel.api.agent import Agent
@@ -31,10 +32,18 @@ class _Server(uvicorn.Server):
 
 
 class _Dated(H11Protocol):
-    """Tells the app when its connection was accepted (monotonic), as ``state["connected_ns"]``."""
+    """Tells the app of its connection, in ``state``.
+
+    ``connected_ns`` is when it was accepted (monotonic), ``certificate`` the client's, verified.
+    """
 
     def connection_made(self, transport: Any) -> None:
-        self.app_state = {**self.app_state, "connected_ns": time.monotonic_ns()}
+        tls = transport.get_extra_info("ssl_object")
+        self.app_state = {
+            **self.app_state,
+            "connected_ns": time.monotonic_ns(),
+            "certificate": (tls.getpeercert() or None) if tls else None,
+        }
         super().connection_made(transport)
 
 
@@ -69,7 +78,7 @@ class Listeners:
             (create_metrics_app(self._agent), self._metrics),
         )
         for app, bound in pairs:
-            server = _Server(_config(app))
+            server = _Server(_config(app, self._agent.tls.context))
             task = asyncio.create_task(server.serve([bound]))
             self._running.append((server, task))
         while not all(server.started for server, _ in self._running):
@@ -88,7 +97,7 @@ class Listeners:
         self._metrics.close()
 
 
-def _config(app: Any) -> uvicorn.Config:
+def _config(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -98,6 +107,7 @@ def _config(app: Any) -> uvicorn.Config:
         ws_max_size=1 << 16,
         http=_Dated,
         loop="asyncio",
+        ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         server_header=False,
         date_header=True,
         timeout_graceful_shutdown=GRACE_S,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from joserfc import jwt
@@ -36,12 +36,10 @@ _HEADER_BYTES = 2048
 class _Three(JWSRegistry):
     """The algorithms that we take. EdDSA is named as tokens still name it (RFC 8037)."""
 
-    algorithms: ClassVar[dict[str, Any]] = {
-        name.value: JWSRegistry.algorithms[name.value] for name in Algorithm
-    }
-
     def __init__(self) -> None:
         super().__init__(strict_check_header=False)
+        known = JWSRegistry.algorithms
+        self.algorithms = {name.value: known[name.value] for name in Algorithm}
 
     def get_alg(self, name: str) -> Any:
         """One of the three; without the library's warning of an older name."""

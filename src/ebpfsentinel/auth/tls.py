@@ -74,7 +74,9 @@ class TlsFiles:
             raise
 
     def adopt(self, prepared: Prepared) -> None:
-        """New connections are served with this from now on."""
+        """New connections are served with this from now on; on or off is for the next start."""
+        if self._in_force is not None and bool(self._in_force.inner) != bool(prepared.inner):
+            return
         self._in_force = prepared
         self._loaded_ns = time.time_ns()
         self.trouble = ""
@@ -135,6 +137,12 @@ class TlsFiles:
             "loaded_ns": self._loaded_ns,
             "trouble": self.trouble,
         }
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those on the certificate in use; IPv6 addresses as a ``Host`` header has them."""
+        found = self._in_force.certificate.get("names", ()) if self._in_force else ()
+        return frozenset(f"[{name}]" if ":" in name else name.lower() for name in found)
 
     def expires_s(self) -> float | None:
         """When the certificate in use expires, seconds since the Unix epoch; None: TLS is off."""

@@ -117,7 +117,8 @@ async def _watch(agent: Agent, asked: asyncio.Event, ended: asyncio.Event) -> No
 def banner(agent: Agent, listeners: Listeners) -> str:
     """One screen: what is attached where and how, where to look, how to see an alert."""
     host = agent.settings.agent.bind_address
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{listeners.http_port}"  # noqa: S104
+    scheme = "https" if agent.tls.enabled else "http"
+    url = f"{scheme}://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{listeners.http_port}"  # noqa: S104
     lines = [f"eBPFsentinel {agent.version} is guarding this host.", ""]
     for place in agent.kernel.attachments():
         how = {"tc": "TC"}.get(place.how, f"XDP, {place.how}")
@@ -138,7 +139,7 @@ def banner(agent: Agent, listeners: Listeners) -> str:
         "",
         f"  API        {url}/api/v1/agent/status",
         f"  API docs   {url}/swagger-ui/",
-        f"  metrics    http://127.0.0.1:{listeners.metrics_port}/metrics",
+        f"  metrics    {scheme}://127.0.0.1:{listeners.metrics_port}/metrics",
         "",
         "  See the first alert, in another terminal:",
         "      .venv/bin/ebpfsentinel-agent alerts watch",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
-from ebpfsentinel.model.identity import Role  # noqa: TC001 - read by msgspec
+from ebpfsentinel.model.identity import Role
+from ebpfsentinel.model.security import Name, Namespaces  # noqa: TC001 - read by msgspec
+from ebpfsentinel.model.settings import Section, SettingsError, parse_duration, parse_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,41 @@ class KeyRecord(msgspec.Struct, kw_only=True, frozen=True):
     last_used_ns: int | None = None
     old_digest: str = ""
     old_until_ns: int = 0
+
+
+class NewKey(Section):
+    """A key that somebody asks for."""
+
+    name: Annotated[Name, msgspec.Meta(description="Who shall hold it; stands in the audit trail.")]
+    role: Annotated[Role, msgspec.Meta(description="viewer, analyst, operator or admin.")] = (
+        Role.VIEWER
+    )
+    namespaces: Annotated[
+        Namespaces, msgspec.Meta(description="Where an operator may write; '*' is everywhere.")
+    ] = msgspec.field(default_factory=list)
+    ttl: Annotated[
+        int | str | None, msgspec.Meta(description="How long it shall be good, as 3600 or 90d.")
+    ] = None
+    expires_at: Annotated[
+        str | None, msgspec.Meta(description="Good until then: 2030-01-31T12:00:00Z.")
+    ] = None
+
+    def expires_ns(self, now_ns: int) -> int | None:
+        """When it ends, wall nanoseconds; None: never.
+
+        Raises:
+            SettingsError: it says so twice, or not in the future.
+        """
+        if self.ttl is not None and self.expires_at is not None:
+            raise SettingsError("key.ttl", "there is expires_at too", "Keep one.")
+        if self.ttl is not None:
+            return now_ns + parse_duration("key.ttl", self.ttl) * 10**9
+        if self.expires_at is None:
+            return None
+        ends_ns = parse_moment("key.expires_at", self.expires_at)
+        if ends_ns <= now_ns:
+            raise SettingsError("key.expires_at", "is in the past", "Write a time to come.")
+        return ends_ns
 
 
 class KeyRoom(Protocol):

@@ -14,6 +14,7 @@ from litestar import get
 from msgspec import Meta
 
 from ebpfsentinel.api import Listeners
+from ebpfsentinel.auth import Gatekeeper, TlsFiles
 from ebpfsentinel.config import load
 from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.domain import Collection, Domain, Metric
@@ -143,6 +144,7 @@ class SmallAgent:
     domains: dict[str, Domain]
     engines: dict[str, Any]
     kernel: Castle = field(default_factory=Castle)
+    tls: TlsFiles = field(default_factory=TlsFiles)
     alerts: Feed = field(default_factory=Feed)
     version: str = "9.9.9"
     started_ns: int = field(default_factory=time.time_ns)
@@ -151,9 +153,29 @@ class SmallAgent:
     refreshed: int = 0
     reload_answer: Any = field(default_factory=lambda: {"moat": "ok", "agent": "unchanged"})
 
+    def __post_init__(self):
+        self.gatekeeper = Gatekeeper(self.store.keys)
+        self.let_in()
+
+    def let_in(self):
+        settings = self.settings
+        self.gatekeeper.adopt(self.gatekeeper.prepare(settings.auth, settings.agent.api_rate_limit))
+        self.tls.adopt(self.tls.prepare(settings.effective_tls, "tls"))
+
     @property
     def settings(self):
         return self.loaded.settings
+
+    def create_key(self, wanted, actor):
+        now = time.time_ns()
+        ends = wanted.expires_ns(now)
+        return self.gatekeeper.keys.create(wanted.name, wanted.role, wanted.namespaces, now, ends)
+
+    def rotate_key(self, key_id, grace_seconds, actor):
+        return self.gatekeeper.keys.rotate(key_id, time.time_ns(), grace_seconds * 10**9)
+
+    def revoke_key(self, key_id, actor):
+        return self.gatekeeper.keys.revoke(key_id)
 
     async def add(self, domain, collection, item, actor, confirm=0):
         rules = self.engines[domain].rules

@@ -131,10 +131,6 @@ def test_minimal_configuration_has_the_documented_defaults(take):
             "agent: {interfaces: [eth0], bind_address: 0.0.0.0}",
             "agent.bind_address: 0.0.0.0 is not loopback",
         ),
-        (
-            "agent: {interfaces: [eth0], bind_address: 0.0.0.0}\nauth: {enabled: true}",
-            "agent.bind_address: 0.0.0.0 is not loopback",
-        ),
         ("agent: {interfaces: [a], log_filter: 'api=loud'}", "agent.log_filter: 'api=loud' is not"),
         ("agent: {interfaces: [a], log_filter: debug}", "agent.log_filter: 'debug' is not"),
         ("agent: {interfaces: [eth0], bind_address: host.example}", "is not an IP address"),
@@ -251,13 +247,97 @@ def test_rust_log_sets_level_and_filter(take):
 
 def test_sections_of_the_reference_load_with_a_warning(take):
     text = MINIMAL + "".join(f"{name}: {{enabled: true, x: 1}}\n" for name in RESERVED_SECTIONS)
-    got = take(text + "auth: {enabled: true}\ntls: {enabled: true}\n")
-    for name in (*RESERVED_SECTIONS, "auth", "tls"):
+    got = take(text)
+    for name in RESERVED_SECTIONS:
         wanted = f"section {name} is not in this version: nothing in it is in force"
         assert wanted in got.warnings
     assert take(MINIMAL).warnings == ()
     one = take("agent: {interfaces: [a], grpc_reflection: true}")
     assert one.warnings == ("agent.grpc_reflection is not in this version: it has no effect",)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("agent: {interfaces: [a], bind_address: 0.0.0.0}", "nobody is asked who they are"),
+        ("tls: {enabled: true}", "tls.cert_path: is needed"),
+        ("tls: {enabled: true, cert_path: c}", "tls.key_path: is needed"),
+        (
+            "tls: {enabled: true, cert_path: c, key_path: k, client_auth: required}",
+            "tls.client_ca_path: is needed",
+        ),
+        (
+            "tls: {enabled: true, cert_path: c, key_path: k, pq_mode: require, allow_tls12: true}",
+            "tls.pq_mode: TLS 1.2 has no",
+        ),
+        (
+            "agent: {interfaces: [a], tls: {enabled: true}}\ntls: {enabled: true}",
+            "agent.tls: there is the section tls",
+        ),
+        ("auth: {jwt: {}, oidc: {}}", "auth.oidc: there is auth.jwt"),
+        ("auth: {jwt: {}}", "auth.jwt: no key is set"),
+        ("auth: {jwt: {jwks_url: 'http://h/', jwks_path: b}}", "jwks_path and jwks_url is set"),
+        ("auth: {jwt: {algorithm: HS256, jwks_path: b}}", 'auth.jwt.algorithm: found "HS256"'),
+        ("auth: {oidc: {audience: a}}", "auth.oidc.issuer: is required"),
+        ("auth: {oidc: {issuer: 'https://i', jwks_url: 'file:///x'}}", "auth.oidc.jwks_url"),
+        ("auth: {oidc: {issuer: 'https://i'}}", "auth.oidc.audience: is required"),
+        ("auth: {certificates: [{role: admin}]}", "auth.certificates[0]: matches nothing"),
+        ("auth: {certificates: [{san: a}]}", "auth.certificates: clients are not asked"),
+        ("auth: {api_keys: [{name: a, key: x, role: root}]}", "auth.api_keys[0].role: found"),
+        (
+            "auth: {api_keys: [{name: a, key: x}, {name: a, key: y}]}",
+            "auth.api_keys[1].name: 'a' has a key",
+        ),
+        (
+            "auth: {api_keys: [{name: a, key: x}, {name: b, key: x}]}",
+            "auth.api_keys[1].key: another has it",
+        ),
+    ],
+)
+def test_sections_about_access_must_go_together(take, text, wanted):
+    with pytest.raises(SettingsError) as caught:
+        take(text if text.startswith("agent") else MINIMAL + text)
+    assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "agent: {interfaces: [a], bind_address: 0.0.0.0, allow_unauthenticated_api: true}",
+            ["auth is off", "TLS is off"],
+        ),
+        (
+            "agent: {interfaces: [a], bind_address: 0.0.0.0}\n"
+            "auth: {enabled: true, api_keys: [{name: a, key: abcdefghijklmnop}]}",
+            ["TLS is off"],
+        ),
+        ("auth: {enabled: true}", ["auth names nobody"]),
+        ("auth: {api_keys: [{name: a, key: abcdefghijklmnop}]}", ["auth.enabled is false"]),
+        ("auth: {enabled: true, api_keys: [{name: a, key: short}]}", ["fewer than 16"]),
+        (
+            "auth: {enabled: true, oidc: {issuer: 'http://idp.example', audience: a}}",
+            ["fetches keys without TLS"],
+        ),
+        ("auth: {enabled: true, oidc: {issuer: 'http://127.0.0.1:1', audience: a}}", []),
+    ],
+)
+def test_open_doors_are_warned_of(take, text, wanted):
+    warnings = take(text if text.startswith("agent") else MINIMAL + text).warnings
+    assert len(warnings) == len(wanted)
+    assert all(part in told for part, told in zip(wanted, warnings, strict=True))
+
+
+def test_no_secret_is_in_a_complaint(take):
+    for text in (
+        "auth: {api_keys: [{name: a, key: [hush-hush]}]}",
+        "auth: {api_keys: [{name: a, key: hush-hush, role: x}]}",
+        "auth: {api_keys: [{name: a, key: {hush-hush: 1}}]}",
+        "auth: {api_key_salt: [hush-hush]}",
+    ):
+        with pytest.raises(SettingsError) as caught:
+            take(MINIMAL + text)
+        assert "hush" not in str(caught.value)
 
 
 def test_no_reserved_name_is_a_domain_folder():
