@@ -308,8 +308,10 @@ def test_sections_about_access_must_go_together(take, text, wanted):
             ["auth is off", "TLS is off"],
         ),
         (
-            "agent: {interfaces: [a], bind_address: 0.0.0.0}\n"
-            "auth: {enabled: true, api_keys: [{name: a, key: abcdefghijklmnop}]}",
+            (
+                "agent: {interfaces: [a], bind_address: 0.0.0.0}\n"
+                "auth: {enabled: true, api_keys: [{name: a, key: abcdefghijklmnop}]}"
+            ),
             ["TLS is off"],
         ),
         ("auth: {enabled: true}", ["auth names nobody"]),
