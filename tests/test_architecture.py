@@ -28,6 +28,9 @@ LARGE = {
 }
 """Files over FILE_LINES, and why each is still one room."""
 
+STANDARDS = {"sinks/formats/ecs.py", "sinks/formats/ocsf.py", "sinks/senders/otlp.py"}
+"""They write the words of a standard, some of which are the names of domains here as well."""
+
 
 def python_files():
     """Our own Python: not tests, not what is generated."""
@@ -86,6 +89,8 @@ def names_it(name, text):
 def test_a_domain_is_named_in_its_own_folder_only(name):
     found = []
     for path in outside(name):
+        if str(path.relative_to(SOURCE)) in STANDARDS:
+            continue
         pieces = strings_and_imports(path) if path.suffix == ".py" else c_code(path)
         found += [
             f"{path.relative_to(ROOT)}:{line}: {text.strip()[:60]!r}"

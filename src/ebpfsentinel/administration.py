@@ -247,6 +247,7 @@ class Administration(Parts):
             raise
         let_in()
         self._fold.configure(**fold_settings(new))
+        self.router.configure(new.alerting)
         set_up_logging(loaded)
         self._check_attached()
         report = {}

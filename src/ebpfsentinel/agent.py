@@ -61,6 +61,8 @@ class Agent(Administration):
         """
         self._fold.configure(**fold_settings(self.settings))
         self.kernel.claim(self.interfaces())
+        self.router.configure(self.settings.alerting)
+        self.router.start()
         self.kernel.reserve(self.interfaces())
         self._machine.look_around()
         await self._machine.names.refresh(self._hosts(self.settings))
@@ -109,6 +111,7 @@ class Agent(Administration):
         for change in reversed(self.waiting.all()):
             self._undo(change, "the agent ends")
         self.alerts.close()
+        await self.router.stop()
         self.kernel.detach()
         self.store.close()
 
@@ -223,6 +226,10 @@ class Agent(Administration):
         found += self.flow.metrics()
         missed = {"reason": "slow_listener"}
         found.append(Metric("alerts_dropped", "counter", DROPPED, missed, self.alerts.missed))
+        for reason, count in self.router.dropped.items():
+            labels = {"reason": reason}
+            found.append(Metric("alerts_dropped", "counter", DROPPED, labels, count))
+        found += self.router.metrics()
         for status, count in self._reloads.items():
             labels = {"status": status}
             found.append(

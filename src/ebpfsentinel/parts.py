@@ -24,7 +24,7 @@ from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.rules import Cel
-from ebpfsentinel.sinks import LiveFeed, LogSink, configure
+from ebpfsentinel.sinks import LiveFeed, Router, configure
 from ebpfsentinel.store import AuditEntry, RuleChange, Store, StoreError
 from ebpfsentinel.unconfirmed import Change, Waiting
 
@@ -78,7 +78,8 @@ class Parts:
         }
         self.alerts = LiveFeed(self.store.alerts.after)
         self._fold = Fold()
-        sinks = (LogSink(), self.alerts)
+        self.router = Router(Path(agent.state_dir) / "spool", self.version)
+        sinks = (self.router, self.alerts)
         self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
         self._machine = Machine(self.kernel)
         self._guardian = Guardian(self.kernel)

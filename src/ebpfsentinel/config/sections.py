@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
+from ebpfsentinel.model.alerting import Alerting
 from ebpfsentinel.model.kernel import OnExit, XdpMode
 from ebpfsentinel.model.security import ApiRateLimit, Auth, Tls
 from ebpfsentinel.model.settings import Section, Spelling
@@ -158,36 +159,6 @@ class Agent(Section):
     tls: Annotated[Tls, Meta(description="As the section tls; set one of both.")] = field(
         default_factory=Tls
     )
-
-
-class Alerting(Section):
-    """What becomes of an alert after its engine raised it."""
-
-    enabled: Annotated[bool, Meta(description="Raise alerts at all.")] = True
-    dedup_window_secs: Annotated[
-        int, Meta(ge=0, le=86400, description="Equal alerts within this time are one; 0: off.")
-    ] = 60
-    throttle_window_secs: Annotated[
-        int, Meta(ge=1, le=86400, description="Length of the throttle's window.")
-    ] = 300
-    throttle_max: Annotated[
-        int, Meta(ge=0, description="Most alerts of one rule within the window; 0: no limit.")
-    ] = 100
-    routes: Annotated[
-        list[dict[str, Any]],
-        Meta(
-            max_length=100,
-            description="Where alerts are sent. All are logged.",
-            extra_json_schema=_RESERVED,
-        ),
-    ] = field(default_factory=list)
-    smtp: Annotated[
-        dict[str, Any] | None, Meta(description="Mail server.", extra_json_schema=_RESERVED)
-    ] = None
-    otlp: Annotated[
-        dict[str, Any] | None,
-        Meta(description="OpenTelemetry collector.", extra_json_schema=_RESERVED),
-    ] = None
 
 
 class Audit(Section):

@@ -79,3 +79,13 @@ def as_json(alert: Alert) -> bytes:
     except UnicodeEncodeError:
         tree = msgspec.to_builtins(alert, enc_hook=str)
         return json.dumps(tree, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def program_of(alert: Alert) -> dict[str, Any]:
+    """What is known of the process behind the alert; empty where nothing is."""
+    if alert.pid is None:
+        return {}
+    for known in alert.context.values():
+        if isinstance(known, dict) and known.get("pid") == alert.pid and "start_ns" in known:
+            return known
+    return {}

@@ -355,7 +355,14 @@ moat: {password: hush}
 auth: {enabled: true, api_key_salt: hush, api_keys: [{name: n, key: hush}]}
 tls: {key_path: /etc/hush}
 threatintel: {feeds: [{id: a, auth_header: "X: hush", url: "http://me:hush@h/x"}]}
-alerting: {smtp: {password: hush}, routes: [{name: r, webhook_headers: {A: hush}}]}
+alerting:
+  smtp: {host: mail, from_address: a@b, password: hush}
+  otlp: {endpoint: "http://collector:4317", headers: {A: hush}}
+  routes:
+    - {name: r, destination: webhook, webhook_url: "http://h/hush", webhook_headers: {A: hush},
+       webhook_secret: hush, format: pagerduty, routing_key: hush}
+    - {name: s, destination: splunk, splunk: {url: "https://h", token: hush}}
+    - {name: e, destination: opensearch, elasticsearch: {url: "https://h", password: hush}}
 """
 
 
