@@ -1,4 +1,4 @@
-"""What a user may set of each kind of destination; :mod:`ebpfsentinel.model.alerting` has routes."""
+"""What a user may set of each kind of destination; routes are in :mod:`.alerting`."""
 
 from __future__ import annotations
 
