@@ -36,6 +36,9 @@ _VERBS = {
     "changes": "changes:changes",
     "config": "config:config",
     "confirm": "changes:confirm",
+    "keys": "keys:keys",
+    "tls": "tls:tls",
+    "whoami": "keys:whoami",
 }
 
 
@@ -81,13 +84,23 @@ class _Port(click.IntRange):
 
 
 _PORT = _Port(1, 65535)
+_FILE = click.Path(path_type=Path)
 _OUTPUT = click.Choice(["table", "json"])
 _CONNECTION: dict[str, dict[str, Any]] = {
     "--host": {"help": "Where the agent is.", "metavar": "HOST"},
     "--port": {"type": _PORT, "help": "Its API port.", "metavar": "PORT"},
     "--token": {"help": "API key or JWT.", "metavar": "TOKEN"},
+    "--token-file": {"help": "A file that holds it.", "metavar": "FILE", "type": _FILE},
+    "--tls": {"help": "The agent speaks TLS.", "is_flag": True, "default": None},
+    "--ca": {"help": "Authority of its certificate.", "metavar": "FILE", "type": _FILE},
+    "--cert": {"help": "Our certificate.", "metavar": "FILE", "type": _FILE},
+    "--key": {"help": "Its key.", "metavar": "FILE", "type": _FILE},
     "-o": {"type": _OUTPUT, "help": "How answers are shown."},
 }
+
+
+_ALSO = {"-o": ("--output",), "--key": ("tls_key",)}
+"""Further names; ``key`` alone is what verbs call their argument."""
 
 
 def connected(command: click.Command) -> click.Command:
@@ -98,7 +111,7 @@ def connected(command: click.Command) -> click.Command:
     elif not any(isinstance(option, _Noted) for option in command.params):
         command.params += [
             _Noted(
-                [name, *(["--output"] if name == "-o" else [])],
+                [name, *_ALSO.get(name, ())],
                 expose_value=False,
                 callback=_note,
                 **settings,
@@ -160,11 +173,42 @@ class _Noted(click.Option):
     metavar="TOKEN",
     help="API key or JWT; EBPFSENTINEL_TOKEN keeps it out of the process list.",
 )
+@click.option(
+    "--token-file",
+    envvar="EBPFSENTINEL_TOKEN_FILE",
+    type=_FILE,
+    metavar="FILE",
+    help="A file that holds the API key or JWT.",
+)
+@click.option("--tls", envvar="EBPFSENTINEL_TLS", is_flag=True, help="The agent speaks TLS.")
+@click.option(
+    "--ca",
+    envvar="EBPFSENTINEL_CA",
+    type=_FILE,
+    metavar="FILE",
+    help="Authority of its certificate, PEM; else the system's.",
+)
+@click.option(
+    "--cert",
+    envvar="EBPFSENTINEL_CERT",
+    type=_FILE,
+    metavar="FILE",
+    help="Our certificate, PEM, where the agent asks for one.",
+)
+@click.option(
+    "--key",
+    "tls_key",
+    envvar="EBPFSENTINEL_KEY",
+    type=_FILE,
+    metavar="FILE",
+    help="Its private key, PEM.",
+)
 @click.option("-o", "--output", type=_OUTPUT, default="table", help="How answers are shown.")
 @click.version_option(ebpfsentinel.__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def root(  # noqa: PLR0913, PLR0917 - one argument an option
     ctx: click.Context,
+    /,
     config: Path | None,
     log_level: str | None,
     log_format: str | None,
@@ -172,12 +216,13 @@ def root(  # noqa: PLR0913, PLR0917 - one argument an option
     port: int,
     token: str,
     output: str,
+    **secured: Any,
 ) -> None:
     """One Linux security agent: enforces in the kernel, explains every verdict.
 
     Without a verb it runs the agent; with one it asks or tells an agent that runs.
     """
-    ctx.obj = Session(host, port, token, output, config)
+    ctx.obj = Session(host, port, token, output, config, **secured)
     if ctx.invoked_subcommand is not None:
         return
     given = {

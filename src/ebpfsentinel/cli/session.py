@@ -14,6 +14,7 @@ from urllib.parse import quote
 import click
 
 from ebpfsentinel.cli import tables
+from ebpfsentinel.cli.secured import context, is_secured, token, untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,12 +56,17 @@ class Session:
     token: str = ""
     output: str = "table"
     config: Path | None = None
+    token_file: Path | None = None
+    tls: bool = False
+    ca: Path | None = None
+    cert: Path | None = None
+    tls_key: Path | None = None
 
     @property
     def url(self) -> str:
         """Where the agent is."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if is_secured(self) else 'http'}://{host}:{self.port}"
 
     @property
     def json(self) -> bool:
@@ -227,10 +233,16 @@ class Session:
 
         try:
             with httpx.Client(
-                base_url=self.url, headers=self._credentials(), timeout=timeout_s, trust_env=False
+                base_url=self.url,
+                headers=self._credentials(),
+                timeout=timeout_s,
+                trust_env=False,
+                verify=context(self) if is_secured(self) else False,
             ) as client:
                 yield client
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if problem := untrusted(error):
+                raise Failure(f"{self.url}: {problem}") from None
             raise NoAgent(
                 f"No agent answers at {self.url}: start one with `ebpfsentinel-agent --config "
                 "FILE`, or name another with --host and --port."
@@ -239,18 +251,18 @@ class Session:
             problem = f"The agent at {self.url} did not answer within {timeout_s:g} s: see its log."
             raise NoAgent(problem) from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            problem = f"What is at {self.url} is no agent ({error}): check --host and --port."
+            problem = f"What is at {self.url} is no agent ({error}): check --host and --port, "
+            problem += "and that --tls is said where it speaks TLS."
             raise NoAgent(problem) from None
 
     def _credentials(self) -> dict[str, str]:
         """A JWT has two dots and goes as Bearer; any other token is an API key."""
-        if not self.token:
+        shown = token(self)
+        if not shown:
             return {}
-        if not (self.token.isascii() and self.token.isprintable()):
-            raise click.UsageError("--token: a token is printable ASCII; this one is not.")
-        if self.token.count(".") == 2:
-            return {"authorization": f"Bearer {self.token}"}
-        return {"x-api-key": self.token}
+        if shown.count(".") == 2:
+            return {"authorization": f"Bearer {shown}"}
+        return {"x-api-key": shown}
 
     def _refused(self, answer: httpx.Response) -> Failure:
         try:
@@ -260,7 +272,7 @@ class Session:
             told = f"HTTP {answer.status_code}: {answer.text[:200].strip() or 'no explanation'}"
         remedy = ""
         if answer.status_code == 401:
-            remedy = " Give a token with --token or EBPFSENTINEL_TOKEN."
+            remedy = " Give one with --token-file or EBPFSENTINEL_TOKEN."
         return Failure(f"{self.url}{answer.request.url.path}: {' '.join(told.split())}{remedy}")
 
     def _body(self, answer: httpx.Response) -> Any:

@@ -49,6 +49,12 @@ def time_of(timestamp_ns: int) -> str:
     return f"{when:%m-%d %H:%M:%S}"
 
 
+def date_of(timestamp_ns: int) -> str:
+    """Wall nanoseconds as local time, to the minute."""
+    when = dt.datetime.fromtimestamp(timestamp_ns / 1e9, dt.UTC).astimezone()
+    return f"{when:%Y-%m-%d %H:%M}"
+
+
 def table(
     headings: Sequence[str], rows: Sequence[Sequence[Any]], *, whole: Sequence[str] = ()
 ) -> str:

@@ -373,7 +373,7 @@ def test_token_reaches_the_agent_from_option_and_environment(bare):
         told = refused(bare("--port", port, "--token", "t1", "status"))
         refused(bare("--port", port, "status", env={"EBPFSENTINEL_TOKEN": "a.b.c"}))
         thread.join()
-    assert "HTTP 401: no explanation Give a token with --token or EBPFSENTINEL_TOKEN." in told
+    assert "HTTP 401: no explanation Give one with --token-file or EBPFSENTINEL_TOKEN." in told
     assert b"x-api-key: t1" in heard[0]
     assert b"authorization: bearer a.b.c" in heard[1]
 
