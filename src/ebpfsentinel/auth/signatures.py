@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
@@ -100,8 +101,7 @@ def from_pem(place: str, data: bytes, algorithm: Algorithm) -> list[SigningKey]:
     """
     kind, _, _ = next(found for found in _TYPES.values() if found[2] is algorithm)
     try:
-        key = kind.import_key(data)
-        _check(key)
+        key = _key(kind, data)
     except UnsoundKeyError as error:
         raise SettingsError(place, str(error), "Use a stronger key.") from None
     except (JoseError, ValueError, TypeError):
@@ -143,18 +143,26 @@ def _imported(one: Any) -> SigningKey:
     if one.get("alg", algorithm.value) != algorithm.value or one.get("crv", "") != curve:
         raise UnsoundKeyError("a key for another algorithm")
     public = {name: one[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in one}
-    key = kind.import_key(public)
-    _check(key)
+    key = _key(kind, public)
     return SigningKey(algorithm, key, str(one.get("kid", "")))
 
 
-def _check(key: Any) -> None:
+def _key(kind: type[Any], data: Any) -> Any:
+    """A public key; of weak ones the library would only warn.
+
+    Raises:
+        UnsoundKeyError: it is too weak.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)
+        key = kind.import_key(data)
     if isinstance(key, RSAKey):
         bits = key.public_key.key_size
         if bits < RSA_BITS:
             raise UnsoundKeyError(f"an RSA key of {bits} bits; at least {RSA_BITS} are needed")
     elif key.curve_name not in ("P-256", "Ed25519"):
         raise UnsoundKeyError(f"a key on {key.curve_name}")
+    return key
 
 
 def usable(keys: Sequence[SigningKey], algorithm: Algorithm | None) -> list[SigningKey]:

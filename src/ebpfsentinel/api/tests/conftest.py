@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 import pytest
-from litestar import get
+from litestar import get, post
 from msgspec import Meta
 
 from ebpfsentinel.api import Listeners
@@ -38,6 +38,17 @@ class Drawbridge(Section):
     mode: Mode = Mode.ALERT
 
 
+class Where(Section):
+    namespace: str | None = None
+
+
+class Gate(Section):
+    id: str
+    priority: int
+    src_ip: str | None = None
+    scope: str | Where = "global"
+
+
 class MoatSettings(Section):
     mode: Mode = Mode.ALERT
     password: Annotated[str, Meta(extra_json_schema={"x-secret": True})] = ""
@@ -57,7 +68,7 @@ class MoatEngine:
         return {"enabled": True, "mode": Mode.ALERT, "rule_count": len(self.rules)}
 
 
-def extra_routes(engine: MoatEngine, _running):
+def extra_routes(engine: MoatEngine, running):
     @get("/depth")
     async def depth() -> dict[str, int]:
         return {"depth": len(engine.rules)}
@@ -66,21 +77,27 @@ def extra_routes(engine: MoatEngine, _running):
     async def width() -> dict[str, int]:
         return {"width": 3}
 
+    @post("/drain")
+    async def drain() -> dict[str, int]:
+        running.audit("drain", "all of it")
+        return {"drained": 1}
+
     @get("/broken")
     async def broken() -> None:
         raise RuntimeError("the secret reason")
 
-    return [depth, width, broken]
+    return [depth, width, drain, broken]
 
 
 def moat_card(routes: str = "") -> Domain:
     rules = Collection("bridges", Drawbridge, singular="bridge")
+    gates = Collection("gates", Gate, singular="gate")
     return Domain(
         name="moat",
         summary="A moat.",
         settings=MoatSettings,
         engine=lambda _tools: MoatEngine(),
-        collections=(rules,),
+        collections=(rules, gates),
         routes=routes,
     )
 
@@ -287,7 +304,8 @@ def small_agent(folder, routes: str = "", **agent) -> SmallAgent:
         "agent.state_dir": str(folder),
         "moat.password": "hush",
     }
-    flags |= {f"agent.{name}": value for name, value in agent.items()}
+    whole = ("auth", "tls")
+    flags |= {name if name in whole else f"agent.{name}": value for name, value in agent.items()}
     loaded = load(None, {}, flags, [card])
     return SmallAgent(loaded, Store(folder), {"moat": card}, {"moat": MoatEngine()})
 
@@ -314,6 +332,21 @@ def serve(tmp_path):
 
     def start(**settings):
         made.append(Served(small_agent(tmp_path, **settings)))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def serve_module(tmp_path_factory):
+    """As :func:`serve`, for a module; the domain has routes of its own."""
+    made = []
+
+    def start(**settings):
+        folder = tmp_path_factory.mktemp("state")
+        made.append(Served(small_agent(folder, f"{__name__}:extra_routes", **settings)))
         return made[-1]
 
     yield start
