@@ -8,7 +8,7 @@
 #   make check   style, types, layers, and whether all that is generated is fresh
 #   make bench   measure, and write the table of docs/performance.md
 #   make setup   what all of these share; gives .venv/bin/ebpfsentinel-agent
-#   make gen     write what is generated: events.py of the domains, the example configuration
+#   make gen     write what is generated: events.py of the domains, the protocol, the example configuration
 #   make format  format Python and C
 #   make lock    pin the dependencies of pyproject.toml anew
 
@@ -50,6 +50,13 @@ define mounted
 if [ "$$(id -u)" = 0 ] && ! mountpoint -q $(2); then \
 	echo "Mounting $(1) at $(2)"; mount -t $(1) $(1) $(2) || echo "$(2) cannot be mounted here" >&2; \
 fi
+endef
+
+# $(call protoc,folder): the Python of the protocol, into a folder that stands for src.
+PROTO := src/ebpfsentinel/api/grpc/alerts.proto
+define protoc
+$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=$(1) --pyi_out=$(1) --grpclib_python_out=$(1) \
+	--plugin=protoc-gen-grpclib_python=$(BIN)/protoc-gen-grpclib_python $(PROTO)
 endef
 
 .PHONY: help
@@ -130,14 +137,19 @@ layers: setup $(STAMPS)/dev
 c-style: setup $(STAMPS)/dev
 	clang-format --dry-run -Werror $(C_SOURCES)
 
-fresh: setup
+fresh: setup $(STAMPS)/dev
 	$(BIN)/python -m ebpfsentinel.kernel.gen --check
 	$(BIN)/ebpfsentinel-agent config example | diff -u $(EXAMPLE) -
+	@$(call protoc,$(STAMPS))
+	@for made in $(PROTO:.proto=_pb2.py) $(PROTO:.proto=_pb2.pyi) $(PROTO:.proto=_grpc.py); do \
+		diff -u $$made $(STAMPS)/$${made#src/}; \
+	done
 
 .PHONY: gen
-gen: setup
+gen: setup $(STAMPS)/dev
 	@$(BIN)/python -m ebpfsentinel.kernel.gen
 	@mkdir -p config && $(BIN)/ebpfsentinel-agent config example > $(EXAMPLE)
+	@$(call protoc,src)
 
 .PHONY: format
 format: setup $(STAMPS)/dev

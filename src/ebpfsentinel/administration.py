@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLE_S = 0.5
-_NEEDS_RESTART = ("bind_address", "http_port", "metrics_port", "state_dir", "on_exit", "xdp_mode")
+_NEEDS_RESTART = (
+    "bind_address",
+    "http_port",
+    "metrics_port",
+    "grpc_enabled",
+    "grpc_port",
+    "grpc_reflection",
+    "state_dir",
+    "on_exit",
+    "xdp_mode",
+)
 
 
 class Administration(Parts):

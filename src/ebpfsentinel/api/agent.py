@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import msgspec
 
@@ -15,18 +15,36 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Domain, Engine, Metric
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.model.keys import KeyRecord, NewKey
+    from ebpfsentinel.model.missed import Missed
     from ebpfsentinel.store import Store
     from ebpfsentinel.unconfirmed import Change, Waiting
+
+
+class Subscription(Protocol):
+    """Alerts in order; a listener that was too slow is told how many it lost, and where."""
+
+    def __aiter__(self) -> Subscription:
+        """Itself."""
+
+    async def __anext__(self) -> Alert | Missed:
+        """The next one; may be cancelled without loss."""
+
+    def close(self) -> None:
+        """End after what waits already."""
+
+    async def aclose(self) -> None:
+        """Listen no more."""
 
 
 class AlertFeed(Protocol):
     """Alerts as they happen, for any number of listeners."""
 
-    def subscribe(self, last_event_id: str | None) -> AsyncIterator[Alert]:
+    def subscribe(
+        self, last_event_id: str | None, takes: Callable[[Alert], bool] | None = None
+    ) -> Subscription:
         """Alerts from now on; with the id of the last one seen, those after it first.
 
-        A listener that is too slow loses alerts, which are counted. The iterator ends when the
-        agent does.
+        ``takes`` says which of them. The iterator ends when the agent does.
         """
 
 

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
@@ -28,10 +27,13 @@ from ebpfsentinel.api.query import (
     known_only,
     severity,
 )
-from ebpfsentinel.model.alert import Alert, Severity, as_json
+from ebpfsentinel.api.wanted import Wanted, wanted
+from ebpfsentinel.model.alert import Alert, as_json
+from ebpfsentinel.model.missed import Missed
 from ebpfsentinel.store import AlertQuery, AuditEntry
 
 KEEPALIVE_S = 15.0
+_json = msgspec.json.encode
 _FILTERS = (
     "component",
     "min_severity",
@@ -43,7 +45,14 @@ _FILTERS = (
     "limit",
     "offset",
 )
-_LIVE_FILTERS = ("severity_min", "min_severity", "component", "last_event_id")
+_LIVE_FILTERS = (
+    "severity_min",
+    "min_severity",
+    "component",
+    "mitre_tactic",
+    "mitre_technique_id",
+    "last_event_id",
+)
 
 
 class AlertPage(msgspec.Struct):
@@ -60,20 +69,6 @@ class Marked(msgspec.Struct):
 
     alert_id: str
     marked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which live alerts a listener asks for."""
-
-    least: Severity | None
-    component: str | None
-
-    def takes(self, alert: Alert) -> bool:
-        """Is it one of those?"""
-        if self.component is not None and alert.component != self.component:
-            return False
-        return self.least is None or alert.severity.ordinal >= self.least.ordinal
 
 
 def alert_routes(agent: Agent) -> Sequence[Any]:
@@ -129,16 +124,20 @@ def _stream(agent: Agent) -> Any:
         summary="Alerts as they happen (server-sent events)",
         media_type="text/event-stream",
     )
-    async def stream(
+    async def stream(  # noqa: PLR0913, PLR0917 -- one argument a filter
         request: Request[Any, Any, Any],
         severity_min: Word = None,
         component: Word = None,
+        mitre_tactic: Word = None,
+        mitre_technique_id: Word = None,
         last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
     ) -> ServerSentEvent:
-        known_only(request.query_params, _LIVE_FILTERS)
-        least = severity(severity_min or request.query_params.get("min_severity"))
-        last = last_event_id or request.query_params.get("last_event_id")
-        return ServerSentEvent(_events(agent, last, Wanted(least, component)))
+        query = request.query_params
+        known_only(query, _LIVE_FILTERS)
+        least = severity_min or query.get("min_severity")
+        asked = wanted(least, component, mitre_tactic, mitre_technique_id)
+        last = last_event_id or query.get("last_event_id")
+        return ServerSentEvent(_events(agent, last, asked))
 
     return stream
 
@@ -148,10 +147,11 @@ def _socket(agent: Agent) -> Any:
     async def alerts_socket(socket: WebSocket[Any, Any, Any]) -> None:
         query = socket.query_params
         known_only(query, _LIVE_FILTERS)
-        least = severity(query.get("severity_min") or query.get("min_severity"))
-        wanted = Wanted(least, query.get("component"))
+        least = query.get("severity_min") or query.get("min_severity")
+        attack = query.get("mitre_tactic"), query.get("mitre_technique_id")
+        asked = wanted(least, query.get("component"), *attack)
         await socket.accept()
-        texts = _texts(agent, query.get("last_event_id"), wanted)
+        texts = _texts(agent, query.get("last_event_id"), asked)
         await send_websocket_stream(
             socket, texts, listen_for_disconnect=True, warn_on_data_discard=False
         )
@@ -160,49 +160,41 @@ def _socket(agent: Agent) -> Any:
 
 
 async def _events(
-    agent: Agent, last: str | None, wanted: Wanted
+    agent: Agent, last: str | None, asked: Wanted
 ) -> AsyncIterator[ServerSentEventMessage]:
-    async with aclosing(_live(agent, last, wanted)) as found:
-        async for alert in found:
-            if alert is None:
+    async with aclosing(_live(agent, last, asked)) as found:
+        async for told in found:
+            if told is None:
                 yield ServerSentEventMessage(comment="keepalive", data=None)
+            elif isinstance(told, Missed):
+                yield ServerSentEventMessage(_json(told).decode(), event="missed")
             else:
-                text = as_json(alert).decode()
-                yield ServerSentEventMessage(text, event="alert", id=alert.id)
+                yield ServerSentEventMessage(as_json(told).decode(), event="alert", id=told.id)
 
 
-async def _texts(agent: Agent, last: str | None, wanted: Wanted) -> AsyncGenerator[str, None]:
-    async with aclosing(_live(agent, last, wanted)) as found:
-        async for alert in found:
-            if alert is not None:
-                yield as_json(alert).decode()
+async def _texts(agent: Agent, last: str | None, asked: Wanted) -> AsyncGenerator[str, None]:
+    async with aclosing(_live(agent, last, asked)) as found:
+        async for told in found:
+            if told is not None:
+                yield (_json(told) if isinstance(told, Missed) else as_json(told)).decode()
 
 
-async def _live(agent: Agent, last: str | None, wanted: Wanted) -> Any:
-    """Wanted alerts; None at once and then whenever :data:`KEEPALIVE_S` passed without one."""
-    feed = aiter(agent.alerts.subscribe(last))
-    pending = asyncio.ensure_future(anext(feed))
-    due = 0.0
-    try:
+async def _live(
+    agent: Agent, last: str | None, asked: Wanted
+) -> AsyncGenerator[Alert | Missed | None, None]:
+    """What was asked for; None at once and then whenever :data:`KEEPALIVE_S` passed without."""
+    async with aclosing(agent.alerts.subscribe(last, asked.takes)) as feed:
+        yield None
         while True:
-            left = max(0.0, due - time.monotonic())
-            done, _ = await asyncio.wait({pending}, timeout=left)
-            alert: Alert | None = None
-            if done:
-                alert = pending.result()
-                pending = asyncio.ensure_future(anext(feed))
-                if not wanted.takes(alert):
-                    continue
-            due = time.monotonic() + KEEPALIVE_S
-            yield alert
-    except StopAsyncIteration:
-        return
-    finally:
-        pending.cancel()
-        with suppress(asyncio.CancelledError, StopAsyncIteration):
-            await pending
-        if close := getattr(feed, "aclose", None):
-            await close()
+            try:
+                async with asyncio.timeout(KEEPALIVE_S):
+                    told = await anext(feed)
+            except TimeoutError:
+                yield None
+            except StopAsyncIteration:
+                return
+            else:
+                yield told
 
 
 def _audit(agent: Agent, alert_id: str) -> None:

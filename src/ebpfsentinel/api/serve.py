@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebpfsentinel.api.agent import Agent
+    from ebpfsentinel.api.grpc import GrpcListener
 
 GRACE_S = 2
 
@@ -48,10 +49,10 @@ class _Dated(H11Protocol):
 
 
 class Listeners:
-    """The two listeners of ``agent``.
+    """The listeners of ``agent``: REST, metrics and, where it is on, gRPC.
 
     The sockets are bound on construction, so that a port in use is told before anything is
-    attached; ``http_port`` and ``metrics_port`` are the real ones, also where 0 was asked for.
+    attached; the ports here are the real ones, also where 0 was asked for.
 
     Raises:
         SettingsError: a port cannot be bound.
@@ -61,18 +62,26 @@ class Listeners:
         self._agent = agent
         settings = agent.settings.agent
         address = settings.bind_address
-        self._http = _bind(address, settings.http_port, "agent.http_port")
-        try:
+        with contextlib.ExitStack() as undo:
+            self._http = _bind(address, settings.http_port, "agent.http_port")
+            undo.callback(self._http.close)
             self._metrics = _bind(address, settings.metrics_port, "agent.metrics_port")
-        except SettingsError:
-            self._http.close()
-            raise
+            undo.callback(self._metrics.close)
+            self._grpc = self._bind_grpc(address) if settings.grpc_enabled else None
+            undo.pop_all()
         self.http_port: int = self._http.getsockname()[1]
         self.metrics_port: int = self._metrics.getsockname()[1]
+        self.grpc_port: int = self._grpc.port if self._grpc else 0
         self._running: list[tuple[_Server, asyncio.Task[None]]] = []
 
+    def _bind_grpc(self, address: str) -> GrpcListener:
+        from ebpfsentinel.api.grpc import GrpcListener  # noqa: PLC0415 - memory, where it is on
+
+        bound = _bind(address, self._agent.settings.agent.grpc_port, "agent.grpc_port")
+        return GrpcListener(self._agent, bound)
+
     async def start(self) -> None:
-        """Begin to answer; returns when both listeners do."""
+        """Begin to answer; returns when all listeners do."""
         pairs = (
             (create_app(self._agent), self._http),
             (create_metrics_app(self._agent), self._metrics),
@@ -81,6 +90,8 @@ class Listeners:
             server = _Server(_config(app, self._agent.tls.context))
             task = asyncio.create_task(server.serve([bound]))
             self._running.append((server, task))
+        if self._grpc is not None:
+            await self._grpc.start()
         while not all(server.started for server, _ in self._running):
             if any(task.done() for _, task in self._running):
                 break
@@ -90,6 +101,8 @@ class Listeners:
         """End within :data:`GRACE_S` seconds, open streams included."""
         for server, _ in self._running:
             server.should_exit = True
+        if self._grpc is not None:
+            await self._grpc.stop()
         for _, task in self._running:
             await task
         self._running.clear()

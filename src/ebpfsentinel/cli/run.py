@@ -140,6 +140,7 @@ def banner(agent: Agent, listeners: Listeners) -> str:
         f"  API        {url}/api/v1/agent/status",
         f"  API docs   {url}/swagger-ui/",
         f"  metrics    {scheme}://127.0.0.1:{listeners.metrics_port}/metrics",
+        *([f"  gRPC       127.0.0.1:{listeners.grpc_port}"] if listeners.grpc_port else []),
         "",
         "  See the first alert, in another terminal:",
         "      .venv/bin/ebpfsentinel-agent alerts watch",

@@ -97,7 +97,10 @@ class Agent(Section):
         ),
     ] = "127.0.0.1"
     http_port: Annotated[Port, Meta(description="REST API; 0 takes a free port.")] = 8080
-    grpc_port: Annotated[Port, Meta(description="gRPC.", extra_json_schema=_RESERVED)] = 50051
+    grpc_enabled: Annotated[
+        bool, Meta(description="Stream alerts over gRPC: see docs/grpc.md.")
+    ] = True
+    grpc_port: Annotated[Port, Meta(description="gRPC; 0 takes a free port.")] = 50051
     metrics_port: Annotated[
         Port, Meta(description="A second listener with /metrics alone; 0 takes a free port.")
     ] = 9090
@@ -148,7 +151,7 @@ class Agent(Section):
         Meta(ge=1, description="Engines work on batches: one thread.", extra_json_schema=_RESERVED),
     ] = 4
     grpc_reflection: Annotated[
-        bool, Meta(description="gRPC reflection.", extra_json_schema=_RESERVED)
+        bool, Meta(description="Let gRPC clients such as grpcurl ask what there is.")
     ] = False
     bpf_token: Annotated[BpfToken, Meta(description="BPF token.", extra_json_schema=_RESERVED)] = (
         field(default_factory=BpfToken)

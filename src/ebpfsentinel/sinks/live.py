@@ -1,14 +1,23 @@
-"""Alerts as they happen, to any number of listeners, none of which can hold up the others."""
+"""Alerts as they happen, to any number of listeners, none of which can hold up the others.
+
+A listener that is too far behind misses alerts. It is told how many, at the place in its stream
+where they would have stood.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
+
+from ebpfsentinel.model.missed import Missed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ebpfsentinel.model.alert import Alert
+
+    Takes = Callable[[Alert], bool]
 
 _QUEUE = 1000
 """How far a listener may lag behind, beyond what was replayed to it."""
@@ -17,30 +26,49 @@ _QUEUE = 1000
 class Listener:
     """One subscription: an async iterator that ends when the feed closes."""
 
-    def __init__(self, feed: LiveFeed, replay: Sequence[Alert]) -> None:
-        self._feed = feed
-        self._queue: asyncio.Queue[Alert | None] = asyncio.Queue()
-        for alert in replay:
-            self._queue.put_nowait(alert)
-        self._most = len(replay) + _QUEUE
+    def __init__(self, feed: LiveFeed, replay: Sequence[Alert], takes: Takes | None) -> None:
+        self._feed, self._takes = feed, takes
+        self._queue: deque[Alert | Missed] = deque(a for a in replay if not takes or takes(a))
+        self._most = len(self._queue) + _QUEUE
+        self._gap, self._closed = 0, False
+        self._woken = asyncio.Event()
         self.missed = 0
 
-    def put(self, alert: Alert | None) -> None:
-        """Hand over an alert, or None for the end; a listener too far behind misses it."""
-        if alert is not None and self._queue.qsize() >= self._most:
+    def put(self, alert: Alert) -> None:
+        """Hand over an alert, where it is asked for; a listener too far behind misses it."""
+        if self._takes is not None and not self._takes(alert):
+            return
+        if len(self._queue) >= self._most:
+            self._gap += 1
             self.missed += 1
             self._feed.missed += 1
             return
-        self._queue.put_nowait(alert)
+        if self._gap:
+            self._queue.append(self._take_gap())
+        self._queue.append(alert)
+        self._woken.set()
+
+    def close(self) -> None:
+        """No more alerts will come; those that wait are still told."""
+        self._closed = True
+        self._woken.set()
+
+    def _take_gap(self) -> Missed:
+        gap, self._gap = Missed(self._gap), 0
+        return gap
 
     def __aiter__(self) -> Listener:
         return self
 
-    async def __anext__(self) -> Alert:
-        alert = await self._queue.get()
-        if alert is None:
-            raise StopAsyncIteration
-        return alert
+    async def __anext__(self) -> Alert | Missed:
+        while not self._queue:
+            if self._gap:
+                return self._take_gap()
+            if self._closed:
+                raise StopAsyncIteration
+            self._woken.clear()
+            await self._woken.wait()
+        return self._queue.popleft()
 
     async def aclose(self) -> None:
         """Listen no more."""
@@ -68,11 +96,15 @@ class LiveFeed:
             for alert in alerts:
                 listener.put(alert)
 
-    def subscribe(self, last_event_id: str | None = None) -> Listener:
-        """Alerts from now on; those after ``last_event_id``, where that is known, first."""
-        listener = Listener(self, self._after(last_event_id) if last_event_id else ())
+    def subscribe(self, last_event_id: str | None = None, takes: Takes | None = None) -> Listener:
+        """Alerts from now on; those after ``last_event_id``, where that is known, first.
+
+        ``takes`` says which of them: those it does not take are not missed either.
+        """
+        replay = self._after(last_event_id) if last_event_id else ()
+        listener = Listener(self, replay, takes)
         if self._closed:
-            listener.put(None)
+            listener.close()
         else:
             self._listeners.add(listener)
         return listener
@@ -85,5 +117,5 @@ class LiveFeed:
         """End every subscription."""
         self._closed = True
         for listener in self._listeners:
-            listener.put(None)
+            listener.close()
         self._listeners.clear()

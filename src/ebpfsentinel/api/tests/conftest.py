@@ -28,6 +28,7 @@ from ebpfsentinel.model.kernel import (
 )
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import Mode, Section, SettingsError
+from ebpfsentinel.sinks import LiveFeed
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
 
 
@@ -124,34 +125,30 @@ class Castle:
         return [InterfaceCounters("eth0", {"pass": 7, "drop": 5}, 1200)]
 
 
-class Feed:
+class Feed(LiveFeed):
     """Alerts to any number of listeners, the last 50 again for who comes back."""
 
     def __init__(self) -> None:
+        super().__init__(self._kept_after)
         self.replay: deque[Alert] = deque(maxlen=50)
-        self.queues: set[asyncio.Queue[Alert | None]] = set()
+
+    def _kept_after(self, last):
+        ids = [alert.id for alert in self.replay]
+        return list(self.replay)[ids.index(last) + 1 :] if last in ids else []
 
     def publish(self, alert: Alert | None) -> None:
-        if alert is not None:
-            self.replay.append(alert)
-        for queue in self.queues:
-            queue.put_nowait(alert)
+        if alert is None:  # every stream ends; new ones may begin
+            for listener in self._listeners:
+                listener.close()
+            self._listeners.clear()
+            return
+        self.replay.append(alert)
+        for listener in self._listeners:
+            listener.put(alert)
 
-    def subscribe(self, last_event_id: str | None):
-        queue: asyncio.Queue[Alert | None] = asyncio.Queue()
-        ids = [alert.id for alert in self.replay]
-        if last_event_id in ids:
-            for alert in list(self.replay)[ids.index(last_event_id) + 1 :]:
-                queue.put_nowait(alert)
-        self.queues.add(queue)
-        return self.iterate(queue)
-
-    async def iterate(self, queue):
-        try:
-            while (alert := await queue.get()) is not None:
-                yield alert
-        finally:
-            self.queues.discard(queue)
+    @property
+    def listeners(self) -> int:
+        return len(self._listeners)
 
 
 @dataclass
@@ -301,6 +298,7 @@ def small_agent(folder, routes: str = "", **agent) -> SmallAgent:
         "agent.interfaces": ["lo"],
         "agent.http_port": 0,
         "agent.metrics_port": 0,
+        "agent.grpc_port": 0,
         "agent.state_dir": str(folder),
         "moat.password": "hush",
     }

@@ -5,6 +5,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from ebpfsentinel.api import alerts as live
+from ebpfsentinel.sinks import live as feed
 from ebpfsentinel.store import AuditQuery
 
 
@@ -94,6 +95,35 @@ def test_the_stream_replays_what_was_missed(served, client, alert):
     assert ids == ["203-r-203", "204-r-204"]
 
 
+def test_a_slow_listener_is_told_what_it_missed(served, client, alert, monkeypatch):
+    monkeypatch.setattr(feed, "_QUEUE", 3)
+    with client.stream("GET", "/api/v1/alerts/stream") as answer:
+        found = events(answer)
+        next(found)
+
+        def flood():
+            for number in range(400, 410):
+                served.agent.alerts.publish(alert(number))
+
+        served.call(flood)
+        assert [next(found)["id"] for _ in range(3)] == ["400-r-400", "401-r-401", "402-r-402"]
+        gap = next(found)
+        assert (gap["event"], json.loads(gap["data"])) == ("missed", {"missed": 7})
+
+
+def test_streams_are_narrowed_by_attack(served, client, alert):
+    path = "/api/v1/alerts/stream?mitre_tactic=impact&mitre_technique_id=T1499"
+    with client.stream("GET", path) as answer:
+        found = events(answer)
+        next(found)
+        for number, technique in enumerate((None, "T1498", "T1499.001", "T14999"), start=500):
+            served.call(served.agent.alerts.publish, alert(number, technique=technique))
+        served.call(served.agent.alerts.publish, alert(510, technique="T1499"))
+        assert [next(found)["id"] for _ in range(2)] == ["502-r-502", "510-r-510"]
+    for query in ("mitre_tactic=harm", "mitre_technique_id=1499"):
+        error(client.get(f"/api/v1/alerts/stream?{query}"), 400, "VALIDATION_ERROR")
+
+
 def test_a_quiet_stream_is_kept_alive(client, monkeypatch):
     monkeypatch.setattr(live, "KEEPALIVE_S", 0.01)
     with client.stream("GET", "/api/v1/alerts/stream") as answer:
@@ -107,14 +137,14 @@ def test_the_stream_ends_with_the_agent_and_listeners_are_forgotten(served, clie
         next(found)
         served.call(served.agent.alerts.publish, None)
         assert list(found) == []
-    assert not served.agent.alerts.queues
+    assert not served.agent.alerts.listeners
 
 
 def test_the_websocket_tells_alerts_as_they_happen(served, alert):
     url = served.url.replace("http", "ws") + "/api/v1/alerts/ws?component=moat"
-    before = len(served.agent.alerts.queues)
+    before = served.agent.alerts.listeners
     with connect(url) as socket:
-        while len(served.agent.alerts.queues) == before:
+        while served.agent.alerts.listeners == before:
             served.call(lambda: None)
         for number in (300, 301):
             served.call(served.agent.alerts.publish, alert(number))

@@ -252,8 +252,8 @@ def test_sections_of_the_reference_load_with_a_warning(take):
         wanted = f"section {name} is not in this version: nothing in it is in force"
         assert wanted in got.warnings
     assert take(MINIMAL).warnings == ()
-    one = take("agent: {interfaces: [a], grpc_reflection: true}")
-    assert one.warnings == ("agent.grpc_reflection is not in this version: it has no effect",)
+    one = take("agent: {interfaces: [a], ebpf_program_dir: /x}")
+    assert one.warnings == ("agent.ebpf_program_dir is not in this version: it has no effect",)
 
 
 @pytest.mark.parametrize(

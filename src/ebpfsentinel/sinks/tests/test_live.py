@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ebpfsentinel.model.alert import Alert, Severity
+from ebpfsentinel.model.missed import Missed
 from ebpfsentinel.sinks import LiveFeed
 
 
@@ -23,6 +24,13 @@ def alert(number):
 def ids(listener):
     async def collect():
         return [found.id async for found in listener]
+
+    return asyncio.run(collect())
+
+
+def everything(listener):
+    async def collect():
+        return [found async for found in listener]
 
     return asyncio.run(collect())
 
@@ -56,7 +64,26 @@ def test_a_slow_listener_misses_alerts_that_are_counted_and_the_other_none():
     asyncio.run(flood())
     feed.close()
     assert (slow.missed, feed.missed) == (500, 500)
-    assert len(ids(slow)) == 1000
+    told = everything(slow)
+    assert [found.id for found in told[:-1]] == [str(number) for number in range(1000)]
+    assert told[-1] == Missed(500)
+
+
+def test_the_gap_stands_where_the_alerts_would_have_stood():
+    feed = LiveFeed(lambda _: [])
+    slow = feed.subscribe(takes=lambda found: found.timestamp_ns % 2 == 0)
+
+    async def flood():
+        await feed.deliver([alert(number) for number in range(2100)])
+        first = await anext(slow)
+        await feed.deliver([alert(3000), alert(3001), alert(3002)])
+        return first
+
+    assert asyncio.run(flood()).id == "0"
+    feed.close()
+    told = everything(slow)
+    assert [told[998].id, told[999], told[1000].id] == ["1998", Missed(50), "3000"]
+    assert told[1001] == Missed(1)
 
 
 def test_a_listener_that_left_is_handed_nothing():
