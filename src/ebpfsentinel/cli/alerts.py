@@ -72,6 +72,8 @@ def watch(session: Session, component: str | None, severity: str | None, count: 
 
 
 def _live_line(alert: dict[str, Any]) -> str:
+    if "missed" in alert:
+        return f"({alert['missed']} alerts are not shown here: they came too fast)"
     told = [alert.get(name) for name in ("component", "rule_id", "action", "message")]
     severity = tables.cell(alert.get("severity"))
     return "  ".join(

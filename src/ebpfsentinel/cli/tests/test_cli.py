@@ -199,7 +199,7 @@ def test_alerts_watch_shows_alerts_as_they_happen(cli, served, alert):
 
     def publish():
         while not stop.wait(0.01):
-            if feed.queues:
+            if feed.listeners:
                 served.call(feed.publish, alert(1, message="over\x1b[2Jthere"))
 
     thread = threading.Thread(target=publish, daemon=True)
@@ -251,7 +251,7 @@ def test_the_end_of_the_agent_ends_a_watch(cli, served):
 
     def end():
         while not stop.wait(0.01):
-            if feed.queues:
+            if feed.listeners:
                 served.call(feed.publish, None)
 
     thread = threading.Thread(target=end, daemon=True)
