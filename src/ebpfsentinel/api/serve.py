@@ -78,7 +78,7 @@ class Listeners:
         from ebpfsentinel.api.grpc import GrpcListener  # noqa: PLC0415 - memory, where it is on
 
         bound = _bind(address, self._agent.settings.agent.grpc_port, "agent.grpc_port")
-        return GrpcListener(self._agent, bound)
+        return GrpcListener(self._agent, bound, self._agent.gatekeeper)
 
     async def start(self) -> None:
         """Begin to answer; returns when all listeners do."""
@@ -91,7 +91,7 @@ class Listeners:
             task = asyncio.create_task(server.serve([bound]))
             self._running.append((server, task))
         if self._grpc is not None:
-            await self._grpc.start()
+            await self._grpc.start(self._agent.tls.grpc_context)
         while not all(server.started for server, _ in self._running):
             if any(task.done() for _, task in self._running):
                 break

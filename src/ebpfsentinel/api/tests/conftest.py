@@ -328,8 +328,11 @@ def serve(tmp_path):
     """Serve an agent with other settings."""
     made = []
 
-    def start(**settings):
-        made.append(Served(small_agent(tmp_path, **settings)))
+    def start(before=None, **settings):
+        agent = small_agent(tmp_path, **settings)
+        if before is not None:
+            before(agent)
+        made.append(Served(agent))
         return made[-1]
 
     yield start

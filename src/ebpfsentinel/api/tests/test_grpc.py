@@ -9,7 +9,7 @@ import pytest
 from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.const import Status
-from grpclib.exceptions import GRPCError, ProtocolError
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpclib.reflection.v1.reflection_grpc import ServerReflectionStub
@@ -45,7 +45,7 @@ async def streaming(served, config=None, metadata=None, **request):
         try:
             yield stream
         finally:
-            with suppress(ProtocolError, StreamClosedError):
+            with suppress(ProtocolError, StreamClosedError, StreamTerminatedError):
                 await stream.cancel()
 
 
@@ -184,8 +184,9 @@ def test_open_streams_do_not_hold_up_the_end(serve):
 
     async def follow():
         async with streaming(made) as stream:
+            reading = asyncio.create_task(stream.recv_message())
             await asyncio.to_thread(made.run, made.listeners.stop())
-            return await stream.recv_message()
+            return await reading
 
     began = time.monotonic()
     assert asyncio.run(follow()) is None
@@ -253,3 +254,15 @@ def test_attack_knows_the_techniques_that_engines_name():
     assert [attack.tactic(text) for text in ("TA0011", "command_and  control", "x")] == [
         "command-and-control", "command-and-control", None,
     ]  # fmt: skip
+
+
+def test_a_message_that_is_too_long_is_not_read(served):
+    async def ask():
+        async with channel(served) as made:
+            request = HealthCheckRequest(service="x" * (1 << 17))
+            await HealthStub(made).Check(request)
+
+    with pytest.raises(GRPCError) as caught:
+        asyncio.run(ask())
+    assert caught.value.status is Status.RESOURCE_EXHAUSTED
+    assert caught.value.message == "The message has 131076 bytes; at most 65536 are read."
