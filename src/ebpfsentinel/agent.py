@@ -6,6 +6,7 @@ What it does with events is :mod:`ebpfsentinel.flow`; how it changes, :mod:`ebpf
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _TICK_S = 1.0
 _SECOND_MS = 1000
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
+_FILES_TICKS = 5
 _MEASURE_S = 0.1
 _SEEN = ("interfaces", "namespaces", "own_addresses")
 """What a change of links or addresses may make another; all domains then plan again."""
@@ -148,10 +150,17 @@ class Agent(Administration):
             self.flow.sweep()
             if self.flow.report_losses() or ticks % _RESEED_TICKS == 0:
                 await self.flow.seed()
+            if ticks % _FILES_TICKS == 0 and self.tls.changed():
+                await self._renew_files()
             if ticks % _MEASURE_TICKS == 0:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
                 self.kernel.measure(on=False)
+
+    async def _renew_files(self) -> None:
+        """Certificates were replaced in a way that the watch on folders does not see."""
+        with contextlib.suppress(SettingsError, KernelError):  # it is logged, and in /tls/status
+            await self.reload("file", asked=False)
 
     async def _pulse(self) -> None:
         """Poll and tick the domains for which a second is too long."""

@@ -39,12 +39,11 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Files that were read and fit; ``marks`` tell whether they have changed since."""
+    """Files that were read and fit."""
 
     settings: Tls
     inner: Mapping[tuple[str, ...], ssl.SSLContext]
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    marks: tuple[Any, ...] = ()
 
 
 class TlsFiles:
@@ -57,6 +56,7 @@ class TlsFiles:
         self._in_force: Prepared | None = None
         self._shells: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._loaded_ns = 0
+        self._seen: tuple[Any, ...] = ()
         self.trouble = ""
 
     def prepare(self, settings: Tls, place: str) -> Prepared:
@@ -67,6 +67,7 @@ class TlsFiles:
         """
         if not settings.enabled:
             return Prepared(settings, {})
+        self._seen = _marks(settings)
         try:
             return _prepared(settings, place)
         except SettingsError as error:
@@ -116,11 +117,11 @@ class TlsFiles:
         return None
 
     def changed(self) -> bool:
-        """Are the files others than those in use, or those that were refused?"""
+        """Are the files others than when they were looked at last?"""
         found = self._in_force
         if found is None or not self.enabled:
             return False
-        return _marks(found.settings) != found.marks
+        return _marks(found.settings) != self._seen
 
     def status(self) -> dict[str, Any]:
         """What is in effect, for people."""
@@ -158,7 +159,6 @@ def files_of(settings: Tls) -> Iterator[str]:
 
 
 def _prepared(settings: Tls, place: str) -> Prepared:
-    marks = _marks(settings)
     chain = _read(f"{place}.cert_path", settings.cert_path)
     key = _read(f"{place}.key_path", settings.key_path, secret=True)
     trusted = b""
@@ -169,7 +169,7 @@ def _prepared(settings: Tls, place: str) -> Prepared:
         protocols: _inner(settings, place, (chain, key, trusted), protocols)
         for protocols in (HTTP, GRPC)
     }
-    return Prepared(settings, inner, _about(chain, place), marks)
+    return Prepared(settings, inner, _about(chain, place))
 
 
 def _inner(

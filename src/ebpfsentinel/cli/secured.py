@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import click
 
-if TYPE_CHECKING:
-    from ebpfsentinel.cli.session import Session
+
+class Means(Protocol):
+    """What was said of the connection."""
+
+    token: str
+    token_file: Path | None
+    tls: bool
+    ca: Path | None
+    cert: Path | None
+    tls_key: Path | None
 
 
-def is_secured(session: Session) -> bool:
+def is_secured(means: Means) -> bool:
     """Was TLS asked for, or something that makes sense with it alone?"""
-    return bool(session.tls or session.ca or session.cert or session.tls_key)
+    return bool(means.tls or means.ca or means.cert or means.tls_key)
 
 
-def context(session: Session) -> ssl.SSLContext:
+def context(means: Means) -> ssl.SSLContext:
     """What the agent's certificate is judged by, and our own.
 
     Raises:
         UsageError: a file cannot be used.
     """
-    made = ssl.create_default_context(cafile=_there("--ca", session.ca))
+    made = ssl.create_default_context(cafile=_there("--ca", means.ca))
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    if session.tls_key and not session.cert:
+    if means.tls_key and not means.cert:
         raise click.UsageError("--key: is of a client certificate. Name that with --cert.")
-    if session.cert:
-        certificate, key = _there("--cert", session.cert), _there("--key", session.tls_key)
+    if means.cert:
+        certificate, key = _there("--cert", means.cert), _there("--key", means.tls_key)
         try:
             made.load_cert_chain(certificate or "", key)
         except (ssl.SSLError, OSError) as error:
@@ -44,16 +52,16 @@ def _there(option: str, path: Path | None) -> str | None:
     return str(path) if path else None
 
 
-def token(session: Session) -> str:
+def token(means: Means) -> str:
     """The key or token to show; empty: none.
 
     Raises:
         UsageError: its file cannot be read, or it is none.
     """
-    found = session.token
-    if not found and session.token_file is not None:
+    found = means.token
+    if not found and means.token_file is not None:
         try:
-            found = Path(session.token_file).read_text("utf-8").strip()
+            found = Path(means.token_file).read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise click.UsageError(f"--token-file: {error}.") from None
     if not (found.isascii() and found.isprintable()):
