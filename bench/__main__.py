@@ -73,8 +73,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, str]:
         figure += f"; hot {_figure(row['hot'])}" if "hot" in row else ""
         notes += [f"hot worst {row['hot_max']}"] if "hot_max" in row else []
         notes += [f"wrapper {row['base']['median']}"] if "base" in row else []
-    if "mixed_without_base" in row:
-        notes.append(f"mixed less the wrapper {row['mixed_without_base']:g}")
     notes += [f"p50 {row['p50']:g}"] if "p50" in row else []
     notes += [f"the last rules judged {_number(row['judged'])}"] if "judged" in row else []
     for key in ("all_distinct", "sustained"):

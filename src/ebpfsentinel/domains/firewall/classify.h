@@ -43,6 +43,7 @@
 #include "holds.h"
 
 #define UNDECIDED (~0ULL)
+#define LOCATED (~1ULL) /* undecided, and scratch has the interval of the narrow field */
 
 /* What the packet has of the rarer fields; MACs are there where asked for, the time comes last. */
 static __always_inline void put_keys(struct fw_scratch *scratch, const struct packet *packet)
@@ -106,12 +107,15 @@ static __always_inline void put(const struct fw_tables *bank, struct fw_scratch 
 	OPAQUE(scratch->common[field]) = find(bank, &bank->index[field], key, 0, false);
 }
 
+/* `located`: that of the narrow field is there. */
 static __always_inline void put_address(const struct fw_tables *bank, const struct packet *packet,
-					struct fw_scratch *scratch, __u32 field)
+					struct fw_scratch *scratch, __u32 field, bool located)
 {
 	const __u32 *addr = field == FW_SRC_ADDR ? packet->src_addr : packet->dst_addr;
 	const struct fw_index *index = &bank->index[field];
 
+	if (located && bank->narrow_field == field)
+		return;
 	if (packet->family == 6)
 		OPAQUE(scratch->common[field]) =
 			find(bank, index, pair(addr), pair(addr + 2), true);
@@ -165,19 +169,26 @@ static __always_inline __u64 first_of_few(const struct fw_tables *bank, const st
 	__u64 bucket = (high - index->origin) >> (index->shift & 63);
 	const struct fw_near *near = &bank->near[bucket & (FW_NEAR - 1)];
 	const __u16 *list = near->rule;
-	__u32 count = near->count;
+	__u32 count = near->count, zero = 0;
 
 	if (high < index->origin || bucket >= index->last || count == FW_MANY) {
+		struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
 		const struct fw_lists *lists = lists_of(parts);
 		const struct fw_few *few;
+		__u16 at;
 
-		if (!lists)
+		if (!lists || !scratch)
 			return UNDECIDED;
-		few = &lists->few[find(bank, index, high, wide ? pair(narrow + 2) : 0, wide)];
+		at = find(bank, index, high, wide ? pair(narrow + 2) : 0, wide);
+		few = &lists->few[at];
 		list = few->rule;
 		count = few->count;
+		if (count == FW_MANY) {
+			scratch->common[dst ? FW_DST_ADDR : FW_SRC_ADDR] = at;
+			return LOCATED;
+		}
 	}
-	return count == FW_MANY ? UNDECIDED : first_of(bank, packet, list, count, wide);
+	return first_of(bank, packet, list, count, wide);
 }
 
 static __always_inline __u64 among_few(const struct fw_tables *bank, const struct packet *packet,
@@ -199,13 +210,14 @@ static __always_inline __u64 among_few(const struct fw_tables *bank, const struc
  */
 static __always_inline __u64 locate(const struct fw_tables *bank,
 				    const struct fw_interval *intervals,
-				    const struct packet *packet, struct fw_scratch *scratch)
+				    const struct packet *packet, struct fw_scratch *scratch,
+				    bool located)
 {
 	bool ports = packet->flags & PACKET_PORTS;
 	__u64 some;
 
-	put_address(bank, packet, scratch, FW_SRC_ADDR);
-	put_address(bank, packet, scratch, FW_DST_ADDR);
+	put_address(bank, packet, scratch, FW_SRC_ADDR, located);
+	put_address(bank, packet, scratch, FW_DST_ADDR, located);
 	some = intervals[OPAQUE(scratch->common[FW_SRC_ADDR])].some &
 	       intervals[OPAQUE(scratch->common[FW_DST_ADDR])].some;
 	if (!some)
@@ -271,7 +283,7 @@ __noinline __u64 fw_of_word(__u32 slot, __u32 word, __u64 bits)
 
 /* The AND of all bitmaps: the first rule of the bank in `slot` that matches, as FOUND; 0: none. */
 static __always_inline __u64 among_all(const struct fw_tables *bank, const struct packet *packet,
-				       void *parts, __u32 slot)
+				       void *parts, __u32 slot, bool located)
 {
 	__u32 zero = 0, word;
 	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
@@ -282,7 +294,7 @@ static __always_inline __u64 among_all(const struct fw_tables *bank, const struc
 
 	if (!scratch || !leaves || !lists)
 		return 0;
-	words = locate(bank, lists->intervals, packet, scratch);
+	words = locate(bank, lists->intervals, packet, scratch, located);
 	if (words && bank->asked_count) {
 		put_keys(scratch, packet);
 		words &= fw_locate(slot);
@@ -291,7 +303,10 @@ static __always_inline __u64 among_all(const struct fw_tables *bank, const struc
 		word = lowest_bit(words) & (FW_WORDS - 1);
 		words &= words - 1;
 		bits = common_word(leaves, lists->intervals, scratch, word);
-		found = bits ? fw_of_word(slot, word, bits) : 0;
+		if (!bits)
+			continue;
+		found = bank->asked_count ? fw_of_word(slot, word, bits)
+					  : first_left(bank, word, bits);
 		if (found)
 			return found;
 	}
@@ -355,8 +370,8 @@ __noinline __u64 fw_classify(__u32 hook, __u32 slot)
 	if (!packet || !bank)
 		return 0;
 	found = bank->sparse ? among_few(bank, packet, parts) : UNDECIDED;
-	if (found == UNDECIDED)
-		found = among_all(bank, packet, parts, slot);
+	if (found >= LOCATED)
+		found = among_all(bank, packet, parts, slot, found == LOCATED);
 	return bank->fresh_count ? fw_fresh(hook, slot, found) : found;
 }
 

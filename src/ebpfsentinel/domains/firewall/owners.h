@@ -61,14 +61,9 @@ static __noinline int put_owner(const struct flow_owner *owner)
 static __noinline int put_receiver(const struct fw_head *head, struct packet *packet, void *data,
 				   void *end)
 {
-	void *table = flow_table_in_force();
 	struct flow_search search;
-	struct flow_entry *entry;
-	__u16 ports[2];
+	const struct flow_entry *entry = flow_of(packet, data, end, &search);
 
-	if (!table || !flow_is_tracked(packet) || !flow_ports(packet, data, end, ports))
-		return put_owner(listener_of(packet, head->netns));
-	entry = flow_entry_of(table, packet, ports, &search);
 	if (entry && entry->owner[(search.from ^ 1) & 1].start_ns)
 		return put_owner(&entry->owner[(search.from ^ 1) & 1]);
 	return put_owner(listener_of(packet, head->netns));

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.groups import Ranges
 
 _ICMP = (Protocol.ICMP, Protocol.ICMPV6)
+_NEVER = 2
+"""Of the two bits of a fragment, what no packet has; with it, one value and mask says each set."""
 _FRAGMENTS = {
-    None: tuple(FwFragment),
-    Fragment.NONE: (FwFragment.FW_WHOLE,),
+    None: (*FwFragment, _NEVER),
+    Fragment.NONE: (FwFragment.FW_WHOLE, _NEVER),
     Fragment.FIRST: (FwFragment.FW_FIRST,),
     Fragment.LATER: (FwFragment.FW_LATER,),
     Fragment.ANY: (FwFragment.FW_FIRST, FwFragment.FW_LATER),

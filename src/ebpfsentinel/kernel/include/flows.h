@@ -314,20 +314,27 @@ static __always_inline enum flow_state flow_state(struct packet *packet, void *d
 	return packet->flow_state;
 }
 
+/* The flow of a packet that came in, ended or not; 0: there is none, or it has no tuple to tell by. */
+static __always_inline struct flow_entry *flow_of(struct packet *packet, void *data, void *end,
+						  struct flow_search *search)
+{
+	void *table = flow_table_in_force();
+	__u16 ports[2];
+
+	if (!table || !flow_is_tracked(packet) || !flow_ports(packet, data, end, ports))
+		return 0;
+	return flow_entry_of(table, packet, ports, search);
+}
+
 /*
  * Is the packet of a flow that whoever it goes to wants: one that this end opened, or a TCP connection
  * whose handshake is done? That there was an answer says less: a server answers what is forged, too.
  */
 static __always_inline bool flow_is_wanted(struct packet *packet, void *data, void *end)
 {
-	void *table = flow_table_in_force();
-	const struct flow_entry *entry;
 	struct flow_search search;
-	__u16 ports[2];
+	const struct flow_entry *entry = flow_of(packet, data, end, &search);
 
-	if (!table || !flow_is_tracked(packet) || !flow_ports(packet, data, end, ports))
-		return false;
-	entry = flow_entry_of(table, packet, ports, &search);
 	if (!entry || entry->status & FLOW_ENDED)
 		return false;
 	return (entry->status >> FLOW_OPENED_BY & 1) == (search.from ^ 1) ||

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ebpfsentinel.domains.firewall import DOMAIN
 from ebpfsentinel.domains.firewall.engine import RuleSet
+from ebpfsentinel.domains.firewall.record import MORE
 from ebpfsentinel.domains.firewall.settings import (
     Alias,
     AliasType,
@@ -219,3 +220,12 @@ def test_equal_rule_sets_give_equal_tables():
     for family in (4, 6):
         for one, other in zip(first[family], second[family], strict=True):
             assert np.array_equal(one.view("u1"), other.view("u1"))
+
+
+@pytest.mark.parametrize("fragment", [None, "none", "first", "later", "any"])
+@pytest.mark.parametrize("dscp", [None, 0, 46])
+def test_a_record_says_all_of_fragment_and_dscp(fragment, dscp):
+    """So that such a rule is checked by itself, and not by the bitmaps of all."""
+    asked = {"fragment": fragment, "dscp_match": dscp}
+    (bank,) = compiled([rule("r", dst_ip="10.0.0.2", **asked)])[0][4]
+    assert not bank["rules"]["asks"][0, 0] & MORE
