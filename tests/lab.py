@@ -168,6 +168,7 @@ class RunningAgent:
         text = json.dumps({"agent": agent, **sections})
         fresh = self.config.with_suffix(".new")
         fresh.write_text(text)
+        fresh.chmod(0o600)
         fresh.rename(self.config)
 
     def start(self) -> None:
