@@ -44,3 +44,9 @@ def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def grpcurl() -> Path:
     """The program."""
     return artefacts.go_program(artefacts.GRPCURL)
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """The folder of Debian's programs ``prometheus`` and ``promtool``."""
+    return artefacts.debian_package("prometheus") / "usr" / "bin"

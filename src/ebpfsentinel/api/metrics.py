@@ -97,7 +97,8 @@ def kernel_metrics(kernel: Kernel) -> Iterator[Metric]:
     for program in kernel.programs():
         name = program.name
         yield _gauge("ebpf_program_status", "1: loaded", float(program.loaded), program=name)
-        yield _counter("ebpf_program_run_ns", "Sampled run time", program.run_ns, program=name)
+        seconds = program.run_ns / 1e9
+        yield _counter("ebpf_program_run_seconds", "Sampled run time", seconds, program=name)
         yield _counter("ebpf_program_runs", "Sampled runs", program.run_count, program=name)
     for ring in kernel.ledgers():
         name = ring.ring
@@ -144,7 +145,7 @@ class ProcessReadings:
         yield _gauge("memory_usage_bytes", "Resident memory", resident_bytes())
         yield _gauge("cpu_usage_percent", "CPU since the last scrape", self._cpu())
         yield _gauge("open_fds", "Open file descriptors", _entries("/proc/self/fd"))
-        yield _gauge("thread_count", "Threads", _entries("/proc/self/task"))
+        yield _gauge("threads", "Threads", _entries("/proc/self/task"))
 
     def _cpu(self) -> float:
         wall, used = self._last

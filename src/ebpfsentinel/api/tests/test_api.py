@@ -249,7 +249,7 @@ METRICS = (
     'alerts_dropped_total{reason="dedup"} 1.0',
     'ebpf_program_status{program="moat_xdp"} 1.0',
     'ebpf_program_status{program="moat_lsm"} 0.0',
-    'ebpf_program_run_ns_total{program="moat_xdp"} 900.0',
+    'ebpf_program_run_seconds_total{program="moat_xdp"} 9e-07',
     'ebpf_program_runs_total{program="moat_xdp"} 9.0',
     'config_reloads_total{status="ok"} 2.0',
     'events_dropped_total{reason="full",ring="moat_events"} 2.0',
@@ -272,7 +272,7 @@ def test_metrics_have_the_seeds_names_on_both_listeners(served, client):
         values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         assert float(values["ebpfsentinel_memory_usage_bytes"]) > 1e6
         assert float(values["ebpfsentinel_open_fds"]) > 3
-        assert float(values["ebpfsentinel_thread_count"]) >= 2
+        assert float(values["ebpfsentinel_threads"]) >= 2
         assert float(values["ebpfsentinel_cpu_usage_percent"]) >= 0
     openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert openmetrics.text.endswith("# EOF\n")

@@ -1,0 +1,62 @@
+"""Debian's Prometheus scrapes the agent, and promtool has nothing to say against it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import httpx
+import programs
+
+METRICS = "http://127.0.0.1:9090/metrics"
+
+
+def test_promtool_has_no_complaint(lab, prometheus):
+    agent = lab.agent(firewall={"mode": "block"})
+    lab.arrivals(5353)
+    text = lab.run(lab.guarded, "curl", "-sS", METRICS).stdout
+    assert "ebpfsentinel_packets_total" in text
+    checked = subprocess.run(
+        [prometheus / "promtool", "check", "metrics"],
+        input=text, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (checked.stdout + checked.stderr, checked.returncode) == ("", 0)
+    assert agent.cli("health")
+
+
+def test_prometheus_scrapes_the_agent(lab, prometheus, tmp_path):
+    lab.agent(firewall={"mode": "alert"})
+    port = programs.free_port()
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: agent\n"
+        "    static_configs: [{targets: ['127.0.0.1:9090']}]\n"
+    )
+    command = [
+        "nsenter", f"--net=/run/netns/{lab.guarded}", str(prometheus / "prometheus"),
+        f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with (
+        programs.running(command, until="ready to receive", within_s=60, cwd=tmp_path),
+        lab.inside(lab.guarded),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False) as client,
+    ):
+        found = eventually(client, "ebpfsentinel_memory_usage_bytes")
+        assert float(found["value"][1]) > 10_000_000
+        (target,) = client.get("/targets").json()["data"]["activeTargets"]
+        assert (target["health"], target["lastError"]) == ("up", "")
+        kinds = client.get("/metadata").json()["data"]
+        assert kinds["ebpfsentinel_processing_duration_seconds"][0]["type"] == "histogram"
+
+
+def eventually(client, query):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = client.get("/query", params={"query": query}).json()["data"]["result"]
+        if found:
+            return found[0]
+        time.sleep(0.2)
+    raise AssertionError(f"{query} was not scraped")
