@@ -140,6 +140,7 @@ c-style: setup $(STAMPS)/dev
 fresh: setup $(STAMPS)/dev
 	$(BIN)/python -m ebpfsentinel.kernel.gen --check
 	$(BIN)/ebpfsentinel-agent config example | diff -u $(EXAMPLE) -
+	$(BIN)/python -m ebpfsentinel.auth.page docs/security.md --check
 	@$(call protoc,$(STAMPS))
 	@for made in $(PROTO:.proto=_pb2.py) $(PROTO:.proto=_pb2.pyi) $(PROTO:.proto=_grpc.py); do \
 		diff -u $$made $(STAMPS)/$${made#src/}; \
@@ -149,6 +150,7 @@ fresh: setup $(STAMPS)/dev
 gen: setup $(STAMPS)/dev
 	@$(BIN)/python -m ebpfsentinel.kernel.gen
 	@mkdir -p config && $(BIN)/ebpfsentinel-agent config example > $(EXAMPLE)
+	@$(BIN)/python -m ebpfsentinel.auth.page docs/security.md
 	@$(call protoc,src)
 
 .PHONY: format

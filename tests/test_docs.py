@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ebpfsentinel import domains
+from ebpfsentinel.auth.page import renewed
 from ebpfsentinel.cli.root import root
 from ebpfsentinel.config import discover, example, load, schema
 from ebpfsentinel.domains.process.fields import FIELDS
@@ -126,6 +127,7 @@ def test_configurations_in_the_documents_load(page, tmp_path):
         if isinstance(tree, dict) and "agent" in tree:
             path = tmp_path / "config.yaml"
             path.write_text(block)
+            path.chmod(0o600)
             assert load(path, {}, {}, CARDS).warnings == ()
 
 
@@ -133,6 +135,11 @@ def test_the_example_is_fresh_and_loads():
     path = ROOT / "config" / "ebpfsentinel.example.yaml"
     assert path.read_text() == example(CARDS), "run 'make gen'"
     assert load(path, {}, {}, CARDS).warnings == ()
+
+
+def test_the_table_of_roles_is_fresh():
+    path = ROOT / "docs" / "security.md"
+    assert path.read_text() == renewed(path.read_text()), "run 'make gen'"
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
@@ -168,7 +175,7 @@ def test_paths_and_metrics_exist(lab):
     missing = []
     for path in PAGES:
         named = re.findall(
-            r"(/(?:api/v1|swagger-ui|api-docs)[\w/{}.-]*)(?![\w/{}.<-])", prose(path)
+            r"(/(?:api/v1|swagger-ui|api-docs)[\w/{}.-]*)(?![\w/{}.<*-])", prose(path)
         )
         shapes = {found: re.sub(r"\{\w+\}", "{}", found.rstrip("/.")) for found in named}
         missing += [
