@@ -168,7 +168,8 @@ static __noinline int ct_begin(struct track *track)
 	claim.way &= FLOW_WAYS - 1;
 	entry = &claim.set->entries[claim.way];
 	ct_first_packet(track, entry, stage);
-	flow_name_ends(track->ctx, track->packet, entry, track->search.from);
+	if (ct_head(track)->names)
+		flow_name_ends(track->ctx, track->packet, entry, track->search.from);
 	if (stage == FLOW_SYN_SENT && ct_head(track)->windows)
 		ct_in_window(track->ctx, track->packet, entry, track->search.from);
 	if (ct_head(track)->count_sources)

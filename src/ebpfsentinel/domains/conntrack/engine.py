@@ -78,7 +78,7 @@ class ConntrackEngine:
         around: Surroundings,
     ) -> Plan:
         """The table that the settings want; one of that size stays as it is, with its flows."""
-        table = FlowTable(head_of(settings, around.secret))
+        table = FlowTable(head_of(settings, around))
         return Plan(InForce(settings, around.boot_offset_ns), (table,))
 
     def commit(self, plan: Plan) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebpfsentinel.domains.conntrack.settings import ConntrackSettings
+    from ebpfsentinel.model.domain import Surroundings
 
 VERSION = 1
 """``FLOW_VERSION`` of ``flow_table.h``."""
@@ -47,8 +48,8 @@ def ticks(seconds: int) -> int:
     return -(-seconds * 1_000_000_000 // _TICK_NS) + 1
 
 
-def head_of(settings: ConntrackSettings, secret: bytes) -> NDArray[Any]:
-    """``struct flow_head``, shape ``()``; ``secret`` is what hashes cannot be guessed without."""
+def head_of(settings: ConntrackSettings, around: Surroundings) -> NDArray[Any]:
+    """``struct flow_head``, shape ``()``; ``around.secret`` keeps its hashes from being guessed."""
     made = np.zeros((), FLOW_HEAD)
     made["version"] = VERSION
     made["sets"] = -(-settings.max_entries // _FILLED)
@@ -56,7 +57,8 @@ def head_of(settings: ConntrackSettings, secret: bytes) -> NDArray[Any]:
         made["timeout"][stage] = ticks(getattr(settings.timeouts, name))
     made["pickup"], made["windows"] = settings.pickup, settings.window_checks
     made["count_sources"], made["tell"] = settings.source_counts, settings.events
+    made["names"] = "owners" in around.provided
     keys = made["hash_keys"]
-    raw = hashlib.shake_256(b"flows" + secret).digest(keys.nbytes)
+    raw = hashlib.shake_256(b"flows" + around.secret).digest(keys.nbytes)
     made["hash_keys"] = np.frombuffer(raw, np.uint64).reshape(keys.shape)
     return made

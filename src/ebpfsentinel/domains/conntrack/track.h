@@ -127,7 +127,7 @@ static __always_inline void ct_follow(struct track *track, struct flow_set *set,
 	__sync_fetch_and_add(&entry->packets[from], 1);
 	__sync_fetch_and_add(&entry->bytes[from], track->packet->bytes);
 	entry->last_ns = track->now_ns;
-	if (track->leaves && track->packet->protocol == PROTOCOL_UDP)
+	if (track->leaves && track->packet->protocol == PROTOCOL_UDP && ct_head(track)->names)
 		flow_name_sender(track->ctx, entry, from);
 	track->packet->flow_state =
 		status >> (FLOW_SEEN + (from ^ 1)) & 1 ? FLOW_ESTABLISHED : FLOW_NEW;

@@ -400,7 +400,8 @@ FLOW_HEAD = _record(
         ("windows", "|u1", 225),
         ("count_sources", "|u1", 226),
         ("tell", "|u1", 227),
-        ("pad", "<u4", 228),
+        ("names", "|u1", 228),
+        ("pad", ("|u1", (3,)), 229),
     ),
 )
 

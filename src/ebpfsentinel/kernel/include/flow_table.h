@@ -153,8 +153,9 @@ struct flow_head {
 	__u8 pickup;                /* of TCP flows from their midst */
 	__u8 windows;               /* are sequence numbers checked? */
 	__u8 count_sources;
-	__u8 tell; /* of flows that begin, come about and end, though nobody listens */
-	__u32 pad;
+	__u8 tell;  /* of flows that begin, come about and end, though nobody listens */
+	__u8 names; /* somebody knows whose sockets are */
+	__u8 pad[3];
 };
 
 /* The flows that a source has opened and that are there; see flow_source_of(). */

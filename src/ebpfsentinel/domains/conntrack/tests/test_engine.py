@@ -72,7 +72,7 @@ def test_the_defaults_are_the_references(engine):
 
 
 def test_every_stage_has_a_timeout():
-    head = head_of(settings(), b"s")
+    head = head_of(settings(), Surroundings(secret=b"s"))
     stages = set(FlowStage) - {FlowStage.FLOW_NONE, FlowStage.FLOW_STAGE_MAX}
     assert all(head["timeout"][stage] for stage in stages)
 
@@ -84,8 +84,14 @@ def test_a_flow_never_lapses_early(seconds):
 
 @given(st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))
 def test_hashes_depend_on_the_secret(one, other):
-    keys = [head_of(settings(), each)["hash_keys"].tobytes() for each in (one, other)]
+    heads = [head_of(settings(), Surroundings(secret=each)) for each in (one, other)]
+    keys = [head["hash_keys"].tobytes() for head in heads]
     assert (keys[0] == keys[1]) == (one == other)
+
+
+def test_sockets_are_only_looked_up_where_somebody_knows_whose_they_are():
+    assert not head_of(settings(), Surroundings())["names"]
+    assert head_of(settings(), Surroundings(provided=frozenset({"owners"})))["names"]
 
 
 @given(

@@ -87,6 +87,7 @@ class Tracked:
             boot_offset_ns=clock.boot_offset_ns(),
             now_ns=time.time_ns(),
             secret=bytes(32),
+            provided=frozenset({"owners"}),
             netns=Path(f"/run/netns/{self.lab.guarded}").stat().st_ino,
             interfaces=self.kernel.interface_slots(),
         )
