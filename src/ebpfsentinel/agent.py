@@ -36,7 +36,7 @@ _TICK_S = 1.0
 _SECOND_MS = 1000
 _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
-_FILES_TICKS = 5
+_FILES_TICKS = 2
 _MEASURE_S = 0.1
 _SEEN = ("interfaces", "namespaces", "own_addresses")
 """What a change of links or addresses may make another; all domains then plan again."""

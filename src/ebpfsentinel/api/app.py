@@ -52,7 +52,7 @@ def create_app(agent: Agent) -> Litestar:
             *cards,
             *(docs_routes() if docs else ()),
         ],
-        openapi_config=openapi(agent.version) if docs else None,
+        openapi_config=openapi(agent.version, asks=agent.gatekeeper.enabled) if docs else None,
         exception_handlers=handlers(),
         cors_config=CORSConfig(allow_origins=[], allow_origin_regex=LOCAL_ORIGIN),
         request_max_body_size=BODY_BYTES,

@@ -7,7 +7,7 @@ from typing import Any
 from litestar import Response, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import License
+from litestar.openapi.spec import Components, License, SecurityScheme
 from litestar.params import FromPath
 
 from ebpfsentinel.api.errors import Refusal
@@ -25,13 +25,22 @@ _POLICY = (
 )
 
 
-def openapi(version: str) -> OpenAPIConfig:
-    """The description at ``/api-docs/openapi.json``."""
+def openapi(version: str, *, asks: bool) -> OpenAPIConfig:
+    """The description at ``/api-docs/openapi.json``; ``asks``: callers must say who they are."""
     return OpenAPIConfig(
         title="eBPFsentinel",
         version=version,
         description="One Linux security agent: network and host, enforced in the kernel.",
         license=License(name="Apache-2.0", identifier="Apache-2.0"),
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+                "bearer": SecurityScheme(
+                    type="http", scheme="bearer", description="A JSON web token, or an API key"
+                ),
+            }
+        ),
+        security=[{"key": []}, {"bearer": []}] if asks else [],
         path="/api-docs",
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )

@@ -122,6 +122,7 @@ def _config(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
         loop="asyncio",
         ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         server_header=False,
+        proxy_headers=False,  # a header does not say where a caller is
         date_header=True,
         timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=512,

@@ -6,6 +6,7 @@ that a reload which cannot be had changes nothing.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.identity import Caller
     from ebpfsentinel.model.keys import KeyRoom
     from ebpfsentinel.model.security import ApiRateLimit, Auth
+
+_log = logging.getLogger(__name__)
 
 NOBODY_ASKED = Identity("api", Role.ADMIN, "none")
 _SHOW = (
@@ -145,9 +148,16 @@ class Gatekeeper:
             except RefusedToken as error:
                 problem, guessed = str(error), error.guessed
         if guessed:
-            self._attempts.failed(address, shown, time.monotonic())
+            self._count_guess(address, shown)
         self._counts["credential", "refused"] += 1
         raise Unauthenticated(problem)
+
+    def _count_guess(self, address: str, shown: str) -> None:
+        waited_s = self._attempts.wait_s(address, time.monotonic())
+        self._attempts.failed(address, shown, time.monotonic())
+        wait_s = self._attempts.wait_s(address, time.monotonic())
+        if wait_s and not waited_s:
+            _log.warning("wrong keys from %s: it waits %.0f s before the next", address, wait_s)
 
     def spend(self, identity: Identity, address: str, *, write: bool) -> float:
         """Count a call; 0: it may be made, else the seconds to wait."""

@@ -238,6 +238,21 @@ def test_guessing_is_answered_by_429(serve):
     assert answer.json()["error"]["code"] == "TOO_MANY_REQUESTS"
 
 
+def test_a_header_does_not_say_where_a_guess_comes_from(serve):
+    server = serve(auth=AUTH)
+    for number in range(7):
+        away = {"x-forwarded-for": f"192.0.2.{number}"}
+        answer = server.client.get("/api/v1/agent/status", headers=key(f"guess{number}") | away)
+    assert answer.status_code == 429
+
+
+def test_the_description_says_how_to_show_who_one_is(guarded, client):
+    described = guarded.client.get("/api-docs/openapi.json").json()
+    assert described["security"] == [{"key": []}, {"bearer": []}]
+    assert described["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    assert not client.get("/api-docs/openapi.json").json().get("security")
+
+
 def test_writes_are_limited_and_say_so(serve):
     limits = {"write_burst": 3, "exempt_loopback": False}
     server = serve(auth=AUTH, api_rate_limit=limits)

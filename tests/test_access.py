@@ -1,0 +1,157 @@
+"""The real agent behind TLS and roles: the command line talks to it, reloads change who gets in."""
+
+import datetime as dt
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from ebpfsentinel.auth import pki
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
+
+KEY = "a-static-key-of-the-test"
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    folder, now = tmp_path / "tls", dt.datetime.now(dt.UTC)
+    folder.mkdir()
+    ca = pki.authority("CA", now)
+    pki.write(folder, "ca", ca)
+    pki.write(folder, "alice", pki.client("alice", ca, now))
+    serve(folder, ca)
+    return folder, ca
+
+
+def serve(folder, ca):
+    """A new certificate, put in place as Kubernetes does: by another target of a link."""
+    pair = folder / f"pair-{time.monotonic_ns()}"
+    pair.mkdir()
+    pki.write(
+        pair, "server", pki.server("agent", ["localhost", "127.0.0.1"], ca, dt.datetime.now(dt.UTC))
+    )
+    link = folder / "new"
+    link.symlink_to(pair.name)
+    link.rename(folder / "current")
+
+
+def sections(folder, **auth):
+    return {
+        "tls": {
+            "enabled": True,
+            "cert_path": str(folder / "current" / "server.pem"),
+            "key_path": str(folder / "current" / "server.key"),
+            "client_ca_path": str(folder / "ca.pem"),
+            "client_auth": "optional",
+        },
+        "auth": {
+            "enabled": True,
+            "api_keys": [{"name": "root", "key": KEY, "role": "admin"}],
+            "certificates": [{"subject_cn": "alice", "role": "viewer"}],
+            **auth,
+        },
+    }
+
+
+def test_the_command_line_speaks_tls_and_shows_who_it_is(lab, certificates):
+    folder, _ = certificates
+    agent = lab.agent(**sections(folder))
+    assert "https://127.0.0.1:8080" in agent.screen
+    secret = folder / "key"
+    secret.write_text(KEY)
+    secured = ("--ca", str(folder / "ca.pem"))
+    root = (*secured, "--token-file", str(secret))
+    alice = (*secured, "--cert", str(folder / "alice.pem"), "--key", str(folder / "alice.key"))
+    assert agent.cli(*root, "whoami")["name"] == "root"
+    assert agent.cli(*alice, "whoami")["how"] == "certificate"
+    assert agent.cli(*secured, "health")["ready"] is True
+    agent.cli(*secured, "status", code=1)
+    agent.cli("--tls", "status", code=1)
+    agent.cli("status", code=3)
+    agent.cli(*alice, "config", "reload", code=1)
+    made = agent.cli(*root, "keys", "create", "robot", "--role", "operator", "--expires", "1d")
+    secret.write_text(made["key"])
+    assert agent.cli(*root, "whoami")["role"] == "operator"
+    agent.cli(*root, "keys", "list", code=1)
+
+
+def test_reloads_change_who_gets_in_and_restarts_keep_made_keys(lab, certificates):
+    folder, _ = certificates
+    agent = lab.agent(**sections(folder))
+    secret = folder / "key"
+    secret.write_text(KEY)
+    root = ("--ca", str(folder / "ca.pem"), "--token-file", str(secret))
+    made = agent.cli(*root, "keys", "create", "robot", "--role", "admin")
+    other = [{"name": "root", "key": "another-key-of-the-test", "role": "viewer"}]
+    agent.write(**sections(folder, api_keys=other))
+    secret.write_text("another-key-of-the-test")
+    asked = (str(_command()), *root, "whoami")
+    while lab.run(lab.guarded, *asked).returncode:  # until the file is followed
+        time.sleep(0.1)
+    assert agent.cli(*root, "whoami")["role"] == "viewer"
+    secret.write_text(KEY)
+    agent.cli(*root, "status", code=1)
+    agent.end()
+    agent.start()
+    secret.write_text(made["key"])
+    assert agent.cli(*root, "whoami")["name"] == "robot"
+    entries = agent.cli(*root, "audit", "logs", "--component", "auth")["entries"]
+    assert [(entry["action"], entry["actor"]) for entry in entries] == [("key_created", "root")]
+
+
+def test_a_certificate_behind_a_link_is_followed(lab, certificates):
+    folder, ca = certificates
+    agent = lab.agent(**sections(folder))
+    secret = folder / "key"
+    secret.write_text(KEY)
+    root = ("--ca", str(folder / "ca.pem"), "--token-file", str(secret))
+
+    def serial():
+        return agent.cli(*root, "tls", "status")["certificate"]["serial"]
+
+    before = serial()
+    serve(folder, ca)
+    while serial() == before:  # the test's own timeout ends the wait
+        time.sleep(0.2)
+    shutil.rmtree((folder / "current").resolve())
+    while not agent.cli(*root, "tls", "status")["trouble"]:
+        time.sleep(0.2)
+    assert json.dumps(agent.cli(*root, "whoami"))
+    serve(folder, ca)
+    while agent.cli(*root, "tls", "status")["trouble"]:
+        time.sleep(0.2)
+
+
+def test_beyond_loopback_somebody_must_be_asked(lab, certificates):
+    folder, _ = certificates
+    found = lab.run(
+        lab.guarded, "env", "EBPFSENTINEL_AGENT__BIND_ADDRESS=0.0.0.0",
+        *(str(part) for part in (_command(), "config", "check", _open(lab))),
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert "nobody is asked who they are" in found.stderr
+    agent = lab.agent(agent={"bind_address": "0.0.0.0"}, **sections(folder))
+    secret = folder / "header"
+    secret.write_text(f"X-API-Key: {KEY}")
+    for port, path in ((8080, "api/v1/auth/me"), (9090, "metrics")):
+        asked = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}"]
+        url = f"https://10.77.0.2:{port}/{path}"
+        assert lab.run(lab.sender, *asked, url).stdout == "401"
+        assert lab.run(lab.sender, *asked, "-H", f"@{secret}", url).stdout == "200"
+    assert "TLS is off" not in agent.log()
+
+
+def _command():
+    import sys  # noqa: PLC0415
+    from pathlib import Path  # noqa: PLC0415
+
+    return Path(sys.executable).parent / "ebpfsentinel-agent"
+
+
+def _open(lab):
+    path = lab.tmp / "open.yaml"
+    path.write_text("agent: {interfaces: [guard0]}")
+    return path
