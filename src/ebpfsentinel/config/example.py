@@ -58,26 +58,30 @@ def _entry(key: str, field: mi.Field, indent: str, depth: int) -> Iterator[str]:
         yield from _block(field.type, depth + 1)
         return
     default = _default(field)
+    if default is None and fields_of(field.type) and "examples" not in notes(field.type):
+        yield f"{indent}# {key}:"
+        yield from _keys(field.type, indent, "")
+        return
     if default is None:
         yield f"{indent}# {key}: {_inline(_sample(field.type))}"
         return
     yield f"{indent}{key}: {_inline(default)}"
     plain = bare(field.type)
     if isinstance(plain, mi.ListType) and fields_of(plain.item_type):
-        yield from _item(plain.item_type, indent)
+        yield f"{indent}# An item, all keys:"
+        yield from _keys(plain.item_type, indent, "- ")
 
 
-def _item(kind: mi.Type, indent: str) -> Iterator[str]:
-    """One item of a list of blocks, as comments."""
-    yield f"{indent}# An item, all keys:"
-    mark = "- "
+def _keys(kind: mi.Type, indent: str, mark: str) -> Iterator[str]:
+    """The keys of a block that is not there, as comments; the first has the mark."""
+    further = " " * len(mark)
     for key, field in fields_of(kind).items():
         default = _default(field)
         shown = _sample(field.type) if default is None else default
         need = "required. " if field.required else ""
         yield from _comment(need + _about(field.type), f"{indent}#     ")
         yield f"{indent}#   {mark}{key}: {_inline(shown)}"
-        mark = "  "
+        mark = further
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
