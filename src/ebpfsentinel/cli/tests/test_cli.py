@@ -395,3 +395,66 @@ def test_no_verb_runs_the_agent_with_what_was_given(bare, monkeypatch):
         "agent.log_format": "text",
         "agent.http_port": 1234,
     }
+
+
+def test_an_authority_and_certificates_are_made(bare, tmp_path):
+    folder = tmp_path / "tls"
+    made = json.loads(bare("-o", "json", "tls", "init", folder, "--name", "guard.example").stdout)
+    assert {"localhost", "127.0.0.1", "::1", "guard.example"} <= set(made["names"])
+    assert [path.name for path in sorted(folder.iterdir())] == [
+        "admin.key", "admin.pem", "ca.key", "ca.pem", "server.key", "server.pem",
+    ]  # fmt: skip
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("*.key")} == {0o600}
+    told = bare("tls", "init", folder)
+    assert told.exit_code == 1
+    assert "is there already" in told.stderr
+    odd = bare("tls", "init", tmp_path / "other", "--client", "../x")
+    assert "cannot be a file's name" in odd.stderr
+
+
+def test_keys_are_made_and_revoked_by_name(cli):
+    made = json.loads(cli("-o", "json", "keys", "create", "robot", "--expires", "90d").stdout)
+    assert made["expires_ns"] > made["made_ns"]
+    assert "robot" in cli("keys", "list").stdout
+    assert made["key"] not in cli("keys", "list").stdout
+    other = cli("keys", "rotate", "robot", "--grace", "60").stdout
+    assert other.startswith(made["prefix"])
+    assert cli("keys", "revoke", "robot").stdout == "key robot revoked.\n"
+    assert "No API keys." in cli("keys", "list").stdout
+    assert "There is no key 'robot'" in cli("keys", "revoke", "robot").stderr
+    until = cli("-o", "json", "keys", "create", "late", "--expires", "2999-01-01T00:00:00Z")
+    cli("keys", "revoke", json.loads(until.stdout)["id"])
+
+
+def test_who_am_i(cli):
+    assert json.loads(cli("-o", "json", "whoami").stdout)["role"] == "admin"
+    assert json.loads(cli("-o", "json", "tls", "status").stdout) == {"enabled": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--ca", "/nowhere"), "--ca: /nowhere is no file"),
+        (("--tls", "--key", "/nowhere"), "Name that with --cert"),
+        (("--cert", "/nowhere"), "--cert: /nowhere is no file"),
+        (("--token-file", "/nowhere"), "--token-file"),
+    ],
+)
+def test_files_of_a_connection_must_be_there(cli, options, told):
+    result = cli("status", *options)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_plain_http_is_told_from_tls(cli):
+    result = cli("--tls", "status")
+    assert result.exit_code == 1
+    assert "it does not speak TLS" in result.stderr
+
+
+def test_a_token_comes_from_a_file(cli, tmp_path):
+    secret = tmp_path / "token"
+    secret.write_text("a-token\n")
+    assert cli("--token-file", secret, "whoami").exit_code == 0
+    secret.write_text("a\ntoken")
+    assert cli("whoami", "--token-file", secret).exit_code == 2
