@@ -21,6 +21,7 @@ import msgspec
 from ebpfsentinel.api.actor import CALLER
 from ebpfsentinel.api.errors import ErrorBody, ErrorDetail
 from ebpfsentinel.api.scopes import CODE, needed
+from ebpfsentinel.api.streams import Stay
 from ebpfsentinel.auth.namespaces import is_bound
 from ebpfsentinel.auth.permissions import READ, parts_of, permission
 from ebpfsentinel.config import is_loopback
@@ -90,7 +91,11 @@ class Guard:
             return
         token = CALLER.set(found)
         try:
-            await self._app(scope, receive, send)
+            if _method(scope) in READ:
+                kind, gate = str(scope["type"]), self._agent.gatekeeper
+                await Stay(gate, found, kind, (receive, send)).serve(self._app, scope)
+            else:
+                await self._app(scope, receive, send)
         finally:
             CALLER.reset(token)
 

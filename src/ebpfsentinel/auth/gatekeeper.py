@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ebpfsentinel.auth.attempts import Attempts
 from ebpfsentinel.auth.certificates import identity_of
-from ebpfsentinel.auth.keys import MadeKeys, StaticKeys
+from ebpfsentinel.auth.keys import HOW, MadeKeys, StaticKeys
 from ebpfsentinel.auth.limits import Limits
 from ebpfsentinel.model.domain import Metric
 from ebpfsentinel.model.identity import Identity, Role, Unauthenticated
@@ -123,6 +123,17 @@ class Gatekeeper:
         self._attempts.succeeded(caller.address)
         self._counts[found.how, "accepted"] += 1
         return found
+
+    def is_good(self, identity: Identity) -> bool:
+        """May whoever came in as this stay? For streams, which outlive what was shown."""
+        if identity.until_ns is not None and time.time_ns() >= identity.until_ns:
+            return False
+        if self._in_force is None or identity.how == "none":
+            return not self.enabled
+        if identity.how == HOW:
+            static = any(key.identity == identity for key in self._in_force.static.all)
+            return static or self.keys.vouches_for(identity)
+        return True
 
     def _by_certificate(self, caller: Caller) -> Identity:
         assert self._in_force is not None  # noqa: S101 - checked by the caller

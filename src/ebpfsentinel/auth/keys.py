@@ -101,7 +101,11 @@ class MadeKeys:
             return None
         if now_ns - (record.last_used_ns or 0) > _USED_NS:
             self._keep(msgspec.structs.replace(record, last_used_ns=now_ns))
-        return Identity(record.name, record.role, HOW, frozenset(record.namespaces))
+        return _identity(record)
+
+    def vouches_for(self, identity: Identity) -> bool:
+        """Is there still a key that gives this identity?"""
+        return any(_identity(record) == identity for record in self._keys.values())
 
     def create(
         self,
@@ -182,6 +186,11 @@ class MadeKeys:
 
 def _fresh(key_id: str) -> tuple[str, str]:
     return prefix(key_id) + secrets.token_urlsafe(32), secrets.token_hex(16)
+
+
+def _identity(record: KeyRecord) -> Identity:
+    namespaces = frozenset(record.namespaces)
+    return Identity(record.name, record.role, HOW, namespaces, record.expires_ns)
 
 
 def _is_good(record: KeyRecord, shown: str, now_ns: int) -> bool:

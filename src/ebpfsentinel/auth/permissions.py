@@ -7,6 +7,7 @@ fits counts, and the last refuses what nobody thought of.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ebpfsentinel.model.identity import Role
 
@@ -34,7 +35,7 @@ class Permission:
         """Is the request of this kind?"""
         if self.methods != ANY and method not in self.methods:
             return False
-        pattern = tuple(part for part in self.path.split("/") if part)
+        pattern = parts_of(self.path)
         if pattern[-1:] == (_REST,):
             pattern, parts = pattern[:-1], parts[: len(pattern) - 1]
         return len(pattern) == len(parts) and all(
@@ -67,11 +68,13 @@ TABLE = (
 )
 
 
+@lru_cache(maxsize=1024)
 def parts_of(path: str) -> tuple[str, ...]:
     """A path as its parts; empty ones, which routing does not see either, are left out."""
     return tuple(part for part in path.strip().split("/") if part)
 
 
+@lru_cache(maxsize=1024)
 def permission(method: str, path: str) -> Permission:
     """The row for a request; of a WebSocket, the method is ``WEBSOCKET``."""
     parts = parts_of(path)

@@ -96,7 +96,8 @@ class Tokens:
             raise RefusedToken("The token names nobody: the claim sub is missing.", guessed=False)
         namespaces = _words(_at(claims, wanted.namespaces_claim))
         role = role_of(claims, wanted)
-        return Identity(name, role, self._how, frozenset(namespaces))
+        until_ns = int((claims["exp"] + wanted.leeway_seconds) * 1e9)
+        return Identity(name, role, self._how, frozenset(namespaces), until_ns)
 
 
 def _problems(claims: Mapping[str, Any], wanted: Claims, now_s: float) -> Any:

@@ -29,13 +29,15 @@ class Identity:
     """A caller; ``name`` stands in the audit trail.
 
     ``how`` is ``key``, ``jwt``, ``oidc``, ``certificate``, or ``none`` where nobody is asked.
-    ``namespaces`` bounds an operator's writes.
+    ``namespaces`` bounds an operator's writes. ``until_ns`` is when what was shown expires, wall
+    time; None: it does not.
     """
 
     name: str
     role: Role
     how: str = "none"
     namespaces: frozenset[str] = frozenset()
+    until_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
