@@ -54,6 +54,7 @@ class Agent(Administration):
     ) -> None:
         super().__init__(config, flags, domains, kernel)
         self._woken = asyncio.Event()
+        self.ticked_s = time.monotonic()
 
     async def prepare(self) -> None:
         """Load the programs and, meanwhile, plan; nothing is attached yet.
@@ -141,6 +142,7 @@ class Agent(Administration):
         while True:
             await asyncio.sleep(_TICK_S)
             ticks += 1
+            self.ticked_s = time.monotonic()
             self._follow_clock()
             self._follow_time()
             self._keep_owner_in()

@@ -12,6 +12,7 @@ import click
 
 from ebpfsentinel import domains
 from ebpfsentinel.agent import Agent
+from ebpfsentinel.cli.service import ServiceManager
 from ebpfsentinel.config import discover
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
@@ -68,7 +69,8 @@ async def _run(config: Path | None, flags: dict[str, Any]) -> int:
         await preparing
         await agent.start()
         click.echo(banner(agent, listeners))
-        await agent.run(ended)
+        async with ServiceManager(os.environ).told_of(agent):
+            await agent.run(ended)
     finally:
         ended.set()
         await asyncio.gather(preparing, return_exceptions=True)
