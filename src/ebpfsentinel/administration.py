@@ -205,7 +205,7 @@ class Administration(Parts):
             if change is not None:
                 self.waiting.forget(change)
             self._reloads["failure"] += 1
-            self._audit("config", "reload_refused", actor, detail=str(error))
+            self._audit("config", "reload_refused", actor, detail=str(error), result="refused")
             logger.warning("configuration refused, the old one stays in force: %s", error)
             raise
         self.waiting.let_go()

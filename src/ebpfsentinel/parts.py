@@ -194,10 +194,26 @@ class Parts:
             after=after,
         )
         self.store.audit.append_change(change)
-        self._audit(domain, action, actor, rule_id=key)
+        self._audit(domain, action, actor, rule_id=key, before=before, after=after)
+
+    def note_head(self) -> None:
+        """Log where the audit trail ends: what is in the log elsewhere no new chain can match."""
+        try:
+            head = self.store.audit.head()
+        except StoreError as error:
+            logger.warning("the audit trail cannot be read: %s", error)
+        else:
+            logger.info("the audit trail ends with entry %d, hash %s", head.seq, head.hash)
 
     def _audit(
-        self, component: str, action: str, actor: str, *, rule_id: str = "", detail: str = ""
+        self,
+        component: str,
+        action: str,
+        actor: str,
+        *,
+        rule_id: str = "",
+        detail: str = "",
+        **more: Any,
     ) -> None:
         if self.settings.audit.enabled:
             entry = AuditEntry(
@@ -207,6 +223,7 @@ class Parts:
                 actor=actor,
                 rule_id=rule_id,
                 detail=detail,
+                **more,
             )
             self.store.audit.append([entry])
 

@@ -22,6 +22,7 @@ from ebpfsentinel.api.actor import CALLER
 from ebpfsentinel.api.errors import ErrorBody, ErrorDetail
 from ebpfsentinel.api.scopes import CODE, needed
 from ebpfsentinel.api.streams import Stay
+from ebpfsentinel.api.trail import Trail
 from ebpfsentinel.auth.namespaces import is_bound
 from ebpfsentinel.auth.permissions import READ, parts_of, permission
 from ebpfsentinel.config import is_loopback
@@ -68,7 +69,7 @@ class Guard:
     """
 
     def __init__(self, app: App, agent: Agent) -> None:
-        self._app, self._agent = app, agent
+        self._app, self._agent, self._trail = app, agent, Trail(agent)
         self._check_host = is_loopback(agent.settings.agent.bind_address)
         self._lists = {
             (card.name, collection.name)
@@ -81,12 +82,13 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        send = _adding(send, scope)
+        send = self._trail.watching(_adding(send, scope), scope)
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
         found = self._stranger(scope, headers) or await self._judge(scope, headers)
         if isinstance(found, Refused):
+            self._keep(scope, found)
             await _refuse(scope, receive, send, found, headers)
             return
         token = CALLER.set(found)
@@ -98,6 +100,13 @@ class Guard:
                 await self._app(scope, receive, send)
         finally:
             CALLER.reset(token)
+
+    def _keep(self, scope: Mapping[str, Any], found: Refused) -> None:
+        if found.status in (401, 429):
+            address = scope["client"][0] if scope.get("client") else ""
+            identity = scope.get("state", {}).get("identity")
+            name = identity.name if identity else ""
+            self._trail.stopped(address, name, found.status, found.message)
 
     def _stranger(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> Refused | None:
         """Is it a page of another site that calls through somebody's browser?"""

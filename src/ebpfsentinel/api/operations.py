@@ -1,11 +1,13 @@
 """Audit, configuration, metrics: what operators run the agent by."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
+from litestar.response import Stream
 
 from ebpfsentinel.api.actor import actor
 from ebpfsentinel.api.agent import Agent
@@ -15,7 +17,7 @@ from ebpfsentinel.api.metrics import Exposition
 from ebpfsentinel.api.query import MOST, From, Limit, Offset, To, Word, instant, known_only
 from ebpfsentinel.config import masked
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.store import AuditEntry, AuditQuery, RuleChange
+from ebpfsentinel.store import AuditEntry, AuditQuery, RuleChange, Verification
 
 _FILTERS = ("component", "action", "rule_id", "from", "to", "limit", "offset")
 _HISTORY_MOST = 500
@@ -79,7 +81,24 @@ def _audit(agent: Agent) -> Sequence[Any]:
     async def history(rule_id: FromPath[str], limit: Limit = 50) -> History:
         return History(rule_id, agent.store.audit.history(rule_id, min(limit, _HISTORY_MOST)))
 
-    return [logs, history]
+    return [logs, history, *_chain(agent)]
+
+
+def _chain(agent: Agent) -> Sequence[Any]:
+    @get("/api/v1/audit/verify", tags=["audit"], summary="Is the trail whole? Walks all of it")
+    async def verify() -> Verification:
+        return await asyncio.to_thread(agent.store.audit.verify)
+
+    @get(
+        "/api/v1/audit/export",
+        tags=["audit"],
+        summary="The whole trail with its chain, oldest first, as JSON lines",
+        media_type="application/x-ndjson",
+    )
+    async def export() -> Stream:
+        return Stream(agent.store.audit.export(), media_type="application/x-ndjson")
+
+    return [verify, export]
 
 
 def _config(agent: Agent) -> Sequence[Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TextIO
 
 import click
+import msgspec
 
 from ebpfsentinel.cli import tables
-from ebpfsentinel.cli.session import Session, path
+from ebpfsentinel.cli.session import Failure, Session, path
+from ebpfsentinel.store import verify_export
 
 
 @click.group("audit")
@@ -34,13 +36,13 @@ def logs(session: Session, /, start: str | None, end: str | None, **query: Any) 
 def _page(page: dict[str, Any]) -> str:
     if not page["entries"]:
         return "No audit entries found."
-    names = ("component", "action", "rule_id", "actor", "detail")
+    names = ("component", "action", "rule_id", "actor", "result", "detail")
     rows = [
         [tables.time_of(each["timestamp_ns"]), *(each.get(name) for name in names)]
         for each in page["entries"]
     ]
-    headings = ["TIME", "COMPONENT", "ACTION", "RULE", "ACTOR", "DETAIL"]
-    shown = tables.table(headings, rows, whole=("TIME",))
+    headings = ["TIME", "COMPONENT", "ACTION", "RULE", "ACTOR", "RESULT", "DETAIL"]
+    shown = tables.table(headings, rows, whole=("TIME", "ACTION", "RESULT"))
     return f"{shown}\n{tables.total(page['total'], 'entry')}"
 
 
@@ -70,3 +72,49 @@ def _versions(body: dict[str, Any]) -> str:
     ]
     shown = tables.table(["VERSION", "TIME", "ACTION", "ACTOR", "AFTER"], rows, whole=("TIME",))
     return f"{shown}\n{tables.total(len(entries), 'version')}"
+
+
+@audit.command("verify")
+@click.option("--file", "export_", type=click.File(encoding="utf-8"), help="An export instead.")
+@click.option("--head", metavar="SEQ:HASH", help="A head noted earlier, that must be in the trail.")
+@click.pass_obj
+def verify(session: Session, export_: TextIO | None, head: str | None) -> None:
+    """Follow the hash chain; exit code 1 names the first entry that does not fit."""
+    try:
+        found = msgspec.to_builtins(verify_export(export_)) if export_ else None
+    except ValueError as error:
+        raise Failure(f"{error}. Make one with: ebpfsentinel-agent audit export") from None
+    body = found or session.get(path("audit", "verify"))
+    if not body["intact"]:
+        raise Failure(body["broken"]["problem"])
+    if head is not None:
+        _check_head(session, head)
+    session.show(body, _verified)
+
+
+def _verified(body: dict[str, Any]) -> str:
+    head = body["head"]
+    told = tables.total(body["entries"], "entry")
+    return f"{told}\nhead: {head['seq']}:{head['hash']}"
+
+
+def _check_head(session: Session, text: str) -> None:
+    seq, _, wanted = text.partition(":")
+    with session.stream(path("audit", "export")) as lines:
+        for line in lines:
+            row = json.loads(line)
+            if str(row.get("seq", row.get("anchor", {}).get("seq"))) == seq:
+                found = row.get("hash", row.get("anchor", {}).get("hash"))
+                if found == wanted.lower():
+                    return
+                raise Failure(f"entry {seq} has another hash now: the trail was made anew")
+    raise Failure(f"entry {seq} is not in the trail: it is too old, or the trail was made anew")
+
+
+@audit.command("export")
+@click.option("--file", "to", type=click.File("w", encoding="utf-8"), default="-", help="Where to.")
+@click.pass_obj
+def export(session: Session, to: TextIO) -> None:
+    """The whole trail as JSON lines, for `audit verify --file` or for archives."""
+    with session.stream(path("audit", "export")) as lines:
+        to.writelines(f"{line}\n" for line in lines)

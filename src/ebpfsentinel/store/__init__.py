@@ -7,7 +7,17 @@ is one value a key).
 
 from ebpfsentinel.store.alerts import AlertQuery
 from ebpfsentinel.store.audit import AuditEntry, AuditQuery, RuleChange
+from ebpfsentinel.store.chain import Verification, verify_export
 from ebpfsentinel.store.database import StoreError
 from ebpfsentinel.store.store import Store
 
-__all__ = ["AlertQuery", "AuditEntry", "AuditQuery", "RuleChange", "Store", "StoreError"]
+__all__ = [
+    "AlertQuery",
+    "AuditEntry",
+    "AuditQuery",
+    "RuleChange",
+    "Store",
+    "StoreError",
+    "Verification",
+    "verify_export",
+]

@@ -19,9 +19,14 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebpfsentinel.store import chain
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    Statements = tuple[tuple[str, Sequence[Any]], ...]
+    Link = Callable[[sqlite3.Connection], Statements]
 
 BACKLOG_WRITES = 10_000
 RETRY_S = 1.0
@@ -65,6 +70,18 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE keys (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, body BLOB);
     """,
+    """
+    ALTER TABLE audit ADD COLUMN hash BLOB;
+    CREATE TABLE audit_chain (
+        id INTEGER PRIMARY KEY CHECK (id = 1), anchor_seq INTEGER, anchor_hash BLOB,
+        head_seq INTEGER, head_hash BLOB
+    );
+    INSERT INTO audit_chain SELECT 1, min(seq) - 1, zeroblob(32), 0, zeroblob(32) FROM audit
+        HAVING count(*);
+    UPDATE audit SET hash = link_on(seq, body) WHERE seq IN (SELECT seq FROM audit ORDER BY seq);
+    UPDATE audit_chain SET head_seq = last.seq, head_hash = last.hash
+        FROM (SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1) AS last;
+    """,
 )
 """Each brings the schema from its index to the next; ``migrations`` keeps when that was."""
 
@@ -75,10 +92,13 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Statements that happen together. ``weight`` is how many records of ``room`` they carry."""
+    """Statements that happen together. ``weight`` is how many records of ``room`` they carry.
+
+    Where they depend on what is in the file, they are worked out when they are carried out.
+    """
 
     room: str
-    statements: tuple[tuple[str, Sequence[Any]], ...]
+    statements: Statements | Link
     weight: int = 1
 
 
@@ -163,7 +183,8 @@ class Database:
     def _carry_out(self, connection: sqlite3.Connection, write: Write) -> None:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            for sql, values in write.statements:
+            found = write.statements
+            for sql, values in found(connection) if callable(found) else found:
                 if values and isinstance(values[0], tuple | list):
                     connection.executemany(sql, values)
                 else:
@@ -247,7 +268,20 @@ def _remedy(error: Exception) -> str:
     }.get(code, "Check agent.state_dir." if isinstance(error, OSError) else "")
 
 
+def _linking() -> Callable[[int, bytes], bytes]:
+    """Links entries in the order in which it is called."""
+    head = chain.NOTHING
+
+    def link_on(seq: int, body: bytes) -> bytes:
+        nonlocal head
+        head = chain.link(head, seq, body)
+        return head
+
+    return link_on
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
+    connection.create_function("link_on", 2, _linking())
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise StoreError(

@@ -13,6 +13,7 @@ from grpclib.reflection.service import ServerReflection
 
 from ebpfsentinel.api.grpc.server import BoundedServer
 from ebpfsentinel.api.grpc.service import AlertStream, Door
+from ebpfsentinel.api.trail import Trail
 
 if TYPE_CHECKING:
     import socket
@@ -39,7 +40,7 @@ class GrpcListener:
     ) -> None:
         self._agent, self._bound = agent, bound
         self._alerts = AlertStream(agent)
-        self._door = Door(authenticator)
+        self._door = Door(authenticator, Trail(agent))
         self._server: BoundedServer | None = None
         self.port: int = bound.getsockname()[1]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.api.agent import Agent, Subscription
     from ebpfsentinel.api.grpc.alerts_pb2 import AlertEvent, StreamAlertsRequest
+    from ebpfsentinel.api.trail import Trail
 
 logger = logging.getLogger(__name__)
 
@@ -94,16 +95,19 @@ async def _carry(feed: Subscription, stream: Stream[Any, AlertEvent]) -> None:
 class Door:
     """Lets calls in that show who makes them; without an ``authenticator`` nobody is asked."""
 
-    def __init__(self, authenticator: Authenticator | None) -> None:
-        self._authenticator = authenticator
+    def __init__(self, authenticator: Authenticator | None, trail: Trail) -> None:
+        self._authenticator, self._trail = authenticator, trail
 
     async def on_request(self, event: RecvRequest) -> None:
         """Refuse the call, or let it go on."""
         if self._authenticator is None or event.method_name.startswith(_OPEN):
             return
+        caller = caller_of(event.metadata, event.peer)
         try:
-            await self._authenticator.identify(caller_of(event.metadata, event.peer))
+            await self._authenticator.identify(caller)
         except Unauthenticated as error:
+            code = 429 if error.retry_after_s else 401
+            self._trail.stopped(caller.address, "", code, f"gRPC: {error}")
             status = Status.RESOURCE_EXHAUSTED if error.retry_after_s else Status.UNAUTHENTICATED
             raise GRPCError(status, str(error)) from None
 

@@ -458,3 +458,21 @@ def test_a_token_comes_from_a_file(cli, tmp_path):
     assert cli("--token-file", secret, "whoami").exit_code == 0
     secret.write_text("a\ntoken")
     assert cli("whoami", "--token-file", secret).exit_code == 2
+
+
+def test_audit_verify_follows_the_chain_here_and_in_an_export(cli, tmp_path):
+    ok(cli("moat", "bridges", "add", "--json", '{"id": "chained", "priority": 9}'))
+    text = ok(cli("audit", "verify"))
+    assert "entry(s) total." in text
+    head = text.splitlines()[-1].removeprefix("head: ")
+    assert ok(cli("audit", "verify", "--head", head)) == text
+    seq = head.split(":")[0]
+    assert "made anew" in refused(cli("audit", "verify", "--head", f"{seq}:{'0' * 64}"))
+    assert "too old" in refused(cli("audit", "verify", "--head", "999999:00"))
+    export = tmp_path / "trail.jsonl"
+    ok(cli("audit", "export", "--file", str(export)))
+    assert head in ok(cli("audit", "verify", "--file", str(export)))
+    export.write_text(export.read_text().replace("chained", "CHAINED"))
+    assert f"entry {seq} does not follow" in refused(cli("audit", "verify", "--file", str(export)))
+    export.write_text("{}")
+    assert "no export" in refused(cli("audit", "verify", "--file", str(export)))
