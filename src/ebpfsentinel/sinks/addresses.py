@@ -41,9 +41,13 @@ def refusal_of_address(text: str, *, allow_private: bool) -> str:
             return f"{text} is no host"
         if not address.is_loopback and (address.is_reserved or int(address) == 0xFFFFFFFF):
             return f"{text} is reserved"
-        if not allow_private and not address.is_global:
+        if not allow_private and (not address.is_global or _site_local(address)):
             return f"{text} is private"
     return ""
+
+
+def _site_local(address: Address) -> bool:
+    return isinstance(address, ipaddress.IPv6Address) and address.is_site_local
 
 
 def _meant(address: Address) -> list[Address]:
@@ -52,9 +56,9 @@ def _meant(address: Address) -> list[Address]:
         return [address]
     if address.ipv4_mapped:
         return [address.ipv4_mapped]
-    inside: list[Address] = []
     if address in _NAT64:
-        inside.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    inside: list[Address] = []
     if address.sixtofour:
         inside.append(address.sixtofour)
     if address.teredo:

@@ -73,7 +73,7 @@ class Post:
             Rejected: it is about what was sent.
         """
         client = self._client = self._client or self._made()
-        url = httpx.URL(self._url + path)
+        url = self._parsed(path)
         named = {"host": self._netloc, "content-type": content_type}
         extensions = {}
         if self._guarded:
@@ -87,6 +87,12 @@ class Post:
             self._pinned = (-_RESOLVED_S, "")
             raise SendError(f"{self.place}: {_reason(error)}") from None
         return self._judged(answer)
+
+    def _parsed(self, path: str) -> httpx.URL:
+        try:
+            return httpx.URL(self._url + path)
+        except httpx.InvalidURL:
+            raise SendError("refused: the URL names no host that could be looked at") from None
 
     def _judged(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_success:
