@@ -17,7 +17,7 @@ from ebpfsentinel.config.load import digest, restored
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.parts import Parts, fold_settings, set_up_logging, settle
+from ebpfsentinel.parts import Parts, set_up_logging, settle
 from ebpfsentinel.unconfirmed import Change, Undo
 
 if TYPE_CHECKING:
@@ -256,8 +256,7 @@ class Administration(Parts):
             self.kernel.load(self._enabled(old))
             raise
         let_in()
-        self._fold.configure(**fold_settings(new))
-        self.router.configure(new.alerting)
+        self._configure_alerts(new)
         set_up_logging(loaded)
         self._check_attached()
         report = {}

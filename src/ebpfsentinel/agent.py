@@ -18,7 +18,7 @@ from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.model.domain import Metric
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.parts import fold_settings, settle
+from ebpfsentinel.parts import settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,10 +62,8 @@ class Agent(Administration):
         Raises:
             SettingsError, KernelError: it cannot be had.
         """
-        self._fold.configure(**fold_settings(self.settings))
         self.kernel.claim(self.interfaces())
-        self.router.configure(self.settings.alerting)
-        self.router.start()
+        self._configure_alerts(self.settings)
         self.kernel.reserve(self.interfaces())
         self._machine.look_around()
         await self._machine.names.refresh(self._hosts(self.settings))
@@ -90,6 +88,7 @@ class Agent(Administration):
     async def run(self, until: asyncio.Event) -> None:
         """Carry events until ``until`` is set."""
         loop = asyncio.get_running_loop()
+        self.router.start()
         links = interfaces.watch()
         loop.add_reader(links, self._links_changed, links)
         carried = (self._drain(), self._tick(), self._pulse(), self._follow_names())
@@ -111,10 +110,12 @@ class Agent(Administration):
         """Take in what is still in the rings, then leave the kernel and the store."""
         self.ready, self.not_ready_reason = False, "stopping"
         await self.flow.step()
+        await self.flow.sweep(ending=True)
         for change in reversed(self.waiting.all()):
             self._undo(change, "the agent ends")
         self.alerts.close()
         await self.router.stop()
+        self.exemptions.save_hits()
         self.kernel.detach()
         self.store.close()
 
@@ -149,11 +150,14 @@ class Agent(Administration):
             for change in self.waiting.due():
                 self._undo(change, "nobody confirmed it")
             await self._beat([d for d in self._enabled(self.settings) if d.pulse_ms >= _SECOND_MS])
-            self.flow.sweep()
+            await self.flow.sweep()
+            self._end_exceptions()
             if self.flow.report_losses() or ticks % _RESEED_TICKS == 0:
                 await self.flow.seed()
             if ticks % _FILES_TICKS == 0 and self.tls.changed():
                 await self._renew_files()
+            if ticks % _RESEED_TICKS == 0:
+                self.exemptions.save_hits()
             if ticks % _MEASURE_TICKS == 0:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
@@ -175,6 +179,10 @@ class Agent(Administration):
         for domain in domains:
             self.refresh(domain.name)
         await self.flow.tick([domain.name for domain in domains])
+
+    def _end_exceptions(self) -> None:
+        for gone in self.exemptions.expire():
+            self._audit("alerts", "exception_expired", "expiry", rule_id=gone.id)
 
     def _follow_clock(self) -> None:
         """The wall clock was set: plan anew, so that engines place boot times right again."""

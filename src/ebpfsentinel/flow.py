@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ebpfsentinel.alerts import Exceptions
+from ebpfsentinel.losses import Losses
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
 from ebpfsentinel.model.kernel import KernelError, Way
@@ -20,7 +22,7 @@ from ebpfsentinel.model.processes import DescribesProcesses
 from ebpfsentinel.naming import Naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,16 +41,23 @@ DROPPED = "Alerts that went no further"
 class Flow:
     """Carries what the kernel saw to engines, alerts to destinations, and actions back."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 -- the stations of the way
         self,
         kernel: Kernel,
         engines: Mapping[str, Engine],
         fold: Fold,
         store: Store,
         sinks: Sequence[Sink],
+        exceptions: Exceptions | None = None,
+        techniques: Mapping[str, Mapping[str, str]] | None = None,
+        enrich: Callable[[Sequence[Alert]], None] | None = None,
     ) -> None:
         self._kernel, self._engines, self._fold = kernel, engines, fold
         self._store, self._sinks = store, sinks
+        self._exceptions = Exceptions() if exceptions is None else exceptions
+        self._techniques, self._enrich = techniques or {}, enrich
+        self.techniques: Mapping[str, str] = {}
+        self._losses = Losses(kernel)
         self.naming = Naming(kernel, engines)
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
@@ -115,10 +124,10 @@ class Flow:
             self.stopped[domain] += 1
             return Outcome()
 
-    def sweep(self) -> None:
-        """Let go of what is too old to be kept."""
+    async def sweep(self, *, ending: bool = False) -> None:
+        """Let go of what is too old to be kept; tell of what was held back in windows now over."""
         now_ns = time.time_ns()
-        self._fold.forget(now_ns)
+        await self._deliver(self._fold.close(now_ns, every=ending))
         self._store.sweep(now_ns)
 
     async def _finish(self, domain: str, outcome: Outcome) -> None:
@@ -129,12 +138,48 @@ class Flow:
             await self._finish(domain, self.feed(domain, source, rows))
 
     async def _tell(self, outcome: Outcome) -> None:
-        alerts = self._fold.fold(outcome.alerts, time.time_ns())
-        self._name_interfaces(alerts)
-        self._name_processes(alerts)
+        alerts = self._folded(outcome.alerts) if outcome.alerts else []
         if outcome.routed:
             self._add_routes(alerts)
         self._act(outcome)
+        if alerts:
+            self._add_losses(alerts)
+            await self._deliver(alerts)
+
+    def _folded(self, alerts: Sequence[Alert]) -> Sequence[Alert]:
+        """Those that go on, with all that is known of them.
+
+        What is known of a process may make an exception cover what it did not cover before.
+        """
+        now_ns = time.time_ns()
+        alerts, covered = self._exceptions.sift(alerts, now_ns)
+        self._fold.dropped["exception"] += sum(alert.count for alert in covered)
+        for alert in alerts:
+            self._add_technique(alert)
+        alerts = self._fold.fold(alerts, now_ns)
+        self._name_interfaces(alerts)
+        self._name_processes(alerts)
+        if self._enrich is not None:
+            self._enrich(alerts)
+        alerts, covered = self._exceptions.sift(alerts, now_ns)
+        for alert in covered:
+            self._fold.withdraw(alert, "exception")
+        return alerts
+
+    def _add_technique(self, alert: Alert) -> None:
+        """Where the engine names none: what the user says of the rule, else the card."""
+        if alert.technique is None:
+            known = self._techniques.get(alert.component, {})
+            usual = known.get(alert.rule_id, known.get("*"))
+            alert.technique = self.techniques.get(alert.rule_id, usual)
+
+    def _add_losses(self, alerts: Sequence[Alert]) -> None:
+        """Every alert says what was lost since the alerts before it, if anything was."""
+        if lost := self._losses.since_last():
+            for alert in alerts:
+                alert.context["lost"] = lost
+
+    async def _deliver(self, alerts: Sequence[Alert]) -> None:
         if not alerts:
             return
         self._store.alerts.append(alerts)
@@ -198,6 +243,9 @@ class Flow:
         for (component, severity), count in self._fold.passed.items():
             labels = {"component": component, "severity": severity}
             yield Metric("alerts", "counter", "Alerts raised", labels, count)
+        for each in self._exceptions.all():
+            text = "Alerts that an exception covered"
+            yield Metric("alert_exception_hits", "counter", text, {"exception": each.id}, each.hits)
         for name, text, label, counts in (
             ("alerts_dropped", DROPPED, "reason", self._fold.dropped),
             ("alerts_undelivered", "Alerts a sink did not take", "sink", self.undelivered),

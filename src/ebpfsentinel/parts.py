@@ -16,6 +16,7 @@ from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.auth import Gatekeeper, TlsFiles
 from ebpfsentinel.changes import Changes, is_enabled
 from ebpfsentinel.config import load
+from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.flow import Flow
 from ebpfsentinel.guardian import Guardian
 from ebpfsentinel.kernel import interfaces
@@ -80,7 +81,16 @@ class Parts:
         self._fold = Fold()
         self.router = Router(Path(agent.state_dir) / "spool", self.version)
         sinks = (self.router, self.alerts)
-        self.flow = Flow(self.kernel, self.engines, self._fold, self.store, sinks)
+        self.exemptions = Exemptions(self.store)
+        self.flow = Flow(
+            self.kernel,
+            self.engines,
+            self._fold,
+            self.store,
+            sinks,
+            self.exemptions.found,
+            {name: dict(domain.techniques) for name, domain in self.domains.items()},
+        )
         self._machine = Machine(self.kernel)
         self._guardian = Guardian(self.kernel)
         self._changes = Changes(
@@ -91,6 +101,11 @@ class Parts:
     def settings(self) -> CoreSettings:
         """What is in force."""
         return self.loaded.settings
+
+    def _configure_alerts(self, settings: CoreSettings) -> None:
+        self._fold.configure(**fold_settings(settings))
+        self.flow.techniques = settings.alerting.techniques
+        self.router.configure(settings.alerting)
 
     def _let_in(self) -> None:
         """Who may call is known before anything listens."""

@@ -1,6 +1,7 @@
 """Fold alerts: give each an id, join equal ones, and keep a noisy rule from drowning the rest.
 
-Nothing disappears unseen: every alert that goes no further is counted under its reason.
+Nothing disappears unseen: every alert that goes no further is counted under its reason, and when a
+window ends in which alerts were held back, one more alert says how many (``context.suppressed``).
 """
 
 from __future__ import annotations
@@ -8,30 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ebpfsentinel.alerts.windows import Windows, entity_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ebpfsentinel.alerts.windows import Key
     from ebpfsentinel.model.alert import Alert
 
 SECOND_NS = 10**9
-_MOST_KEYS = 100_000
-
-Key = tuple[object, ...]
 
 
 class Fold:
     """Dedupe, then throttle. Windows are fixed: they begin with the first alert.
 
     An alert equals another when rule, addresses (all 128 bits), destination port, protocol, action
-    and process are the same. The throttle counts by rule and component; its first hit always
-    passes. ``dropped`` counts by reason (``dedup``, ``throttle``, ``disabled``).
+    and process are the same. The throttle counts by rule and entity (decision 0040); its first hit
+    always passes. ``dropped`` counts by reason (``dedup``, ``throttle``, ``disabled``).
     """
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self.passed: Counter[tuple[str, str]] = Counter()
-        self._seen: dict[Key, int] = {}
-        self._rules: dict[Key, tuple[int, int]] = {}
+        self._equal, self._noisy = Windows("dedup"), Windows("throttle")
         self._sequence = 0
         self.configure()
 
@@ -45,7 +45,7 @@ class Fold:
     ) -> None:
         """Set the windows; 0 switches a stage off. What has been seen stays seen."""
         self._enabled = enabled
-        self._dedup_ns, self._throttle_ns = dedup_window_ns, throttle_window_ns
+        self._equal.length_ns, self._noisy.length_ns = dedup_window_ns, throttle_window_ns
         self._throttle_max = throttle_max
 
     def fold(self, alerts: Iterable[Alert], now_ns: int) -> list[Alert]:
@@ -55,12 +55,20 @@ class Fold:
             reason = self._refusal(alert, now_ns)
             if reason:
                 self.dropped[reason] += alert.count
-                continue
-            self._sequence += 1
-            alert.id = f"{alert.timestamp_ns}-{alert.rule_id}-{self._sequence}"
-            self.passed[alert.component, alert.severity.value] += 1
-            kept.append(alert)
+            else:
+                kept.append(self._named(alert))
         return kept
+
+    def _named(self, alert: Alert) -> Alert:
+        self._sequence += 1
+        alert.id = f"{alert.timestamp_ns}-{alert.rule_id}-{self._sequence}"
+        self.passed[alert.component, alert.severity.value] += 1
+        return alert
+
+    def withdraw(self, alert: Alert, reason: str) -> None:
+        """One that had passed goes no further after all."""
+        self.passed[alert.component, alert.severity.value] -= 1
+        self.dropped[reason] += alert.count
 
     def _refusal(self, alert: Alert, now_ns: int) -> str:
         if not self._enabled:
@@ -70,34 +78,37 @@ class Fold:
         return "throttle" if self._is_too_much(alert, now_ns) else ""
 
     def _is_duplicate(self, alert: Alert, now_ns: int) -> bool:
-        if not self._dedup_ns:
+        if not self._equal.length_ns:
             return False
-        key = _key(alert)
-        if now_ns - self._seen.get(key, -self._dedup_ns) < self._dedup_ns:
-            return True
-        self._seen[key] = now_ns
-        if len(self._seen) > _MOST_KEYS:
-            self.forget(now_ns)
-        return False
+        return _is_over(self._equal, _key(alert), alert, 1, now_ns)
 
     def _is_too_much(self, alert: Alert, now_ns: int) -> bool:
         if not self._throttle_max:
             return False
-        key = (alert.component, alert.rule_id)
-        began, count = self._rules.get(key, (now_ns, 0))
-        if now_ns - began >= self._throttle_ns:
-            began, count = now_ns, 0
-        self._rules[key] = (began, count + 1)
-        return count >= self._throttle_max
+        key = (alert.component, alert.rule_id, *entity_of(alert))
+        return _is_over(self._noisy, key, alert, self._throttle_max, now_ns)
 
-    def forget(self, now_ns: int) -> None:
-        """Drop what no window covers any more; of too many keys, the oldest half."""
-        self._seen = {k: at for k, at in self._seen.items() if now_ns - at < self._dedup_ns}
-        self._rules = {
-            k: entry for k, entry in self._rules.items() if now_ns - entry[0] < self._throttle_ns
-        }
-        if len(self._seen) > _MOST_KEYS:
-            self._seen = dict(list(self._seen.items())[_MOST_KEYS // 2 :])
+    def close(self, now_ns: int, *, every: bool = False) -> list[Alert]:
+        """Forget the windows that are over; the alerts that tell what they held back, with ids.
+
+        ``every``: the agent ends, so all windows do.
+        """
+        told = [
+            summary
+            for windows in (self._equal, self._noisy)
+            for summary in windows.close(now_ns, every=every)
+        ]
+        return [self._named(summary) for summary in told]
+
+
+def _is_over(windows: Windows, key: Key, alert: Alert, most: int, now_ns: int) -> bool:
+    """Count the alert in its window; is it one too many?"""
+    window = windows.at(key, now_ns)
+    if window.passed < most:
+        window.passed += 1
+        return False
+    window.suppress(alert)
+    return True
 
 
 def _key(alert: Alert) -> Key:

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.auth import Gatekeeper, TlsFiles
     from ebpfsentinel.config import CoreSettings, Loaded
+    from ebpfsentinel.exemptions import Exemptions
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Domain, Engine, Metric
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.model.keys import KeyRecord, NewKey
     from ebpfsentinel.model.missed import Missed
+    from ebpfsentinel.sinks import Router
     from ebpfsentinel.store import Store
     from ebpfsentinel.unconfirmed import Change, Waiting
 
@@ -102,6 +104,14 @@ class Agent(Protocol):
     @property
     def alerts(self) -> AlertFeed:
         """The live alerts."""
+
+    @property
+    def router(self) -> Router:
+        """Where alerts go."""
+
+    @property
+    def exemptions(self) -> Exemptions:
+        """Alerts that nobody wants to hear of."""
 
     @property
     def waiting(self) -> Waiting:

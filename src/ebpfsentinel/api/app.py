@@ -11,6 +11,7 @@ from ebpfsentinel.api.alerts import alert_routes
 from ebpfsentinel.api.auth import auth_routes
 from ebpfsentinel.api.cards import card_routes
 from ebpfsentinel.api.changes import change_routes
+from ebpfsentinel.api.destinations import destination_routes
 from ebpfsentinel.api.docs import docs_routes, openapi
 from ebpfsentinel.api.errors import handlers
 from ebpfsentinel.api.guard import LOCAL_ORIGIN, Guard, answer
@@ -46,6 +47,7 @@ def create_app(agent: Agent) -> Litestar:
         route_handlers=[
             *health_routes(agent),
             *alert_routes(agent),
+            *destination_routes(agent),
             *operation_routes(agent),
             *change_routes(agent),
             *auth_routes(agent),

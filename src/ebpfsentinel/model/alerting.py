@@ -243,6 +243,13 @@ class Alerting(Section):
             "host) within the window; 0: no limit.",
         ),
     ] = 100
+    techniques: Annotated[
+        dict[str, Annotated[str, Meta(pattern=r"^T\d{4}(\.\d{3})?$")]],
+        Meta(
+            max_length=10_000,
+            description="MITRE ATT&CK technique by rule id, for rules that have none of their own.",
+        ),
+    ] = field(default_factory=dict)
     allow_private: Annotated[
         bool, Meta(description="Let webhooks go to private and loopback addresses.")
     ] = False

@@ -237,6 +237,8 @@ class Domain:
     name of one, such as the id of a container.
     ``survey`` names a function (``module:attribute``) without arguments that looks at something of
     the machine which only this domain cares for, and gives plain values; asked before each plan.
+    ``techniques`` are pairs of a rule id, or ``*`` for all other rules, and the ATT&CK technique of
+    alerts whose engine names none; a user's own are in ``alerting.techniques``.
 
     ``routes`` and ``commands`` name the functions (``module:attribute``, imported only when used)
     that give extra Litestar handlers and click commands: ``routes(engine, running)`` and
@@ -260,5 +262,6 @@ class Domain:
     cgroups: Callable[[Any, Runtime], Sequence[str]] = lambda _settings, _runtime: ()
     survey: str = ""
     provides: tuple[str, ...] = ()
+    techniques: tuple[tuple[str, str], ...] = ()
     routes: str = ""
     commands: str = ""

@@ -32,6 +32,7 @@ class Store:
         audit: int = 100_000,
         retention_days: int = 90,
     ) -> None:
+        self.folder = state_dir
         self._database = Database(state_dir / FILE)
         self.items = Items(self._database)
         self.memos = Memos(self._database)

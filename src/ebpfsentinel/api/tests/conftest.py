@@ -16,6 +16,7 @@ from msgspec import Meta
 from ebpfsentinel.api import Listeners
 from ebpfsentinel.auth import Gatekeeper, TlsFiles
 from ebpfsentinel.config import load
+from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.domain import Collection, Domain, Metric
 from ebpfsentinel.model.durations import Durations
@@ -29,6 +30,7 @@ from ebpfsentinel.model.kernel import (
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import Mode, Section, SettingsError
 from ebpfsentinel.sinks import LiveFeed
+from ebpfsentinel.sinks import Router
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
 
 
@@ -168,6 +170,9 @@ class SmallAgent:
     reload_answer: Any = field(default_factory=lambda: {"moat": "ok", "agent": "unchanged"})
 
     def __post_init__(self):
+        self.router = Router(self.store.folder / "spool", self.version)
+        self.router.configure(self.settings.alerting)
+        self.exemptions = Exemptions(self.store)
         self.gatekeeper = Gatekeeper(self.store.keys)
         self.let_in()
 

@@ -19,6 +19,7 @@ DOMAIN = Domain(
     ),
     polled=("flow_count",),
     provides=("flows",),
+    techniques=(("conntrack-table", "T1499.001"),),
     routes="ebpfsentinel.domains.conntrack.api:routes",
     commands="ebpfsentinel.domains.conntrack.cli:commands",
 )

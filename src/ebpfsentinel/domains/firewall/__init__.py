@@ -26,6 +26,7 @@ DOMAIN = Domain(
     hosts=lambda settings: hosts_of(settings.aliases),
     executables=executables_of,
     cgroups=cgroups_of,
+    techniques=(("*", "T1046"),),
     routes="ebpfsentinel.domains.firewall.api:routes",
     commands="ebpfsentinel.domains.firewall.cli:commands",
     collections=(

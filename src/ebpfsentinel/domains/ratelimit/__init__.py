@@ -20,6 +20,7 @@ DOMAIN = Domain(
         Program("xdp_ratelimit_cookie", called_from=("rl_calls", 0), optional=True),
     ),
     polled=("rl_count", "rl_table_count", "rl_cookies"),
+    techniques=(("*", "T1498"),),
     routes="ebpfsentinel.domains.ratelimit.api:routes",
     commands="ebpfsentinel.domains.ratelimit.cli:commands",
     collections=(

@@ -49,7 +49,7 @@ def test_private_addresses_may_be_permitted(address):
         "64:ff9b::a9fe:a9fe",
         "fd00:ec2::254",
         "100.100.100.200",
-        "0.0.0.0",  # noqa: S104
+        "0.0.0.0",
         "::",
         "224.0.0.1",
         "ff02::1",
