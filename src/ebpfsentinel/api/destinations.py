@@ -81,7 +81,9 @@ def destination_routes(agent: Agent) -> Sequence[Any]:
 
 
 def _exceptions(agent: Agent) -> Sequence[Any]:
-    @get("/api/v1/alerts/exceptions", tags=["alerts"], summary="Alerts that nobody wants to hear of")
+    @get(
+        "/api/v1/alerts/exceptions", tags=["alerts"], summary="Alerts that nobody wants to hear of"
+    )
     async def listed() -> ExceptionList:
         return ExceptionList(agent.exemptions.found.all())
 

@@ -79,3 +79,100 @@ def _live_line(alert: dict[str, Any]) -> str:
     return "  ".join(
         [tables.time_of(alert["timestamp_ns"]), f"{severity:8}", *map(tables.cell, told)]
     )
+
+
+@alerts.command("destinations")
+@click.pass_obj
+def destinations(session: Session) -> None:
+    """Where alerts go: what waits, what arrived, what is wrong."""
+    session.show(session.get(path("alerts", "destinations")), _destinations)
+
+
+def _destinations(body: dict[str, Any]) -> str:
+    names = ("name", "kind", "state", "waiting", "exported", "last_error")
+    rows = [[each.get(name) for name in names] for each in body["destinations"]]
+    headings = ["NAME", "KIND", "STATE", "WAITING", "EXPORTED", "LAST ERROR"]
+    dropped = ", ".join(f"{count} {reason}" for reason, count in body["dropped"].items())
+    shown = tables.table(headings, rows, whole=("STATE", "WAITING", "EXPORTED"))
+    return f"{shown}\n\nDropped: {dropped}" if dropped else shown
+
+
+@alerts.command("test")
+@click.argument("destination")
+@click.pass_obj
+def test(session: Session, destination: str) -> None:
+    """Send one alert to DESTINATION, at once."""
+    body = session.call("POST", path("alerts", "destinations", destination, "test"))
+    session.show(body, _tested)
+    if not body["delivered"]:
+        raise SystemExit(1)
+
+
+def _tested(body: dict[str, Any]) -> str:
+    name = tables.printable(body["destination"])
+    if body["delivered"]:
+        return f"a test alert has arrived at {name}."
+    return f"{name} does not work: {tables.printable(body['error'])}"
+
+
+_SCOPES = click.Choice(
+    ["rule", "source", "destination", "port", "executable", "parent", "user", "container"],
+    case_sensitive=False,
+)
+
+
+@alerts.command("except")
+@click.argument("alert_id")
+@click.option(
+    "--scope",
+    type=_SCOPES,
+    multiple=True,
+    default=("rule",),
+    show_default=True,
+    help="What has to be the same, beside the rule; may be given more than once.",
+)
+@click.option("--expires", default="7d", show_default=True, help="Such as 12h or 7d; or never.")
+@click.option("--reason", default="", help="Why, for those who come after.")
+@click.pass_obj
+def except_(
+    session: Session, alert_id: str, scope: tuple[str, ...], expires: str, reason: str
+) -> None:
+    """Make an exception from an alert: no more of its kind are raised."""
+    wanted = {
+        "alert_id": alert_id,
+        "scope": list(scope),
+        "expires": None if expires == "never" else expires,
+        "reason": reason,
+    }
+    body = session.call("POST", path("alerts", "exceptions"), body=json.dumps(wanted))
+    session.show(body, lambda made: f"exception {made['id']}: {_about(made)}.")
+
+
+def _about(made: dict[str, Any]) -> str:
+    scopes = [f"{scope} {value}" for scope, value in made["wanted"].items()]
+    ends = tables.time_of(made["expires_ns"]) if made["expires_ns"] else "for ever"
+    rule = f"{made['component']} {made['rule_id']}"
+    return tables.printable(f"{rule} {' and '.join(scopes)}".strip() + f", until {ends}")
+
+
+@alerts.command("exceptions")
+@click.pass_obj
+def exceptions(session: Session) -> None:
+    """The exceptions in force, and how often each was met."""
+    session.show(session.get(path("alerts", "exceptions")), _exceptions)
+
+
+def _exceptions(body: dict[str, Any]) -> str:
+    if not body["exceptions"]:
+        return "No exceptions."
+    rows = [[each["id"], each["hits"], each["actor"], _about(each)] for each in body["exceptions"]]
+    return tables.table(["ID", "HITS", "ACTOR", "ABOUT"], rows, whole=("ID", "HITS"))
+
+
+@alerts.command("unexcept")
+@click.argument("exception_id")
+@click.pass_obj
+def unexcept(session: Session, exception_id: str) -> None:
+    """End an exception."""
+    body = session.call("DELETE", path("alerts", "exceptions", exception_id))
+    session.show(body, lambda gone: f"exception {gone['id']} has ended.")

@@ -29,8 +29,7 @@ from ebpfsentinel.model.kernel import (
 )
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import Mode, Section, SettingsError
-from ebpfsentinel.sinks import LiveFeed
-from ebpfsentinel.sinks import Router
+from ebpfsentinel.sinks import LiveFeed, Router
 from ebpfsentinel.store import AuditEntry, RuleChange, Store
 
 
