@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import delete, get, post
-from litestar.params import FromPath
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta
 
 from ebpfsentinel.alerts import AlertException, Scope
@@ -93,7 +93,7 @@ def _exceptions(agent: Agent) -> Sequence[Any]:
         tags=["alerts"],
         summary="Make an exception from an alert",
     )
-    async def make(data: WantedException) -> AlertException:
+    async def make(data: JSONBody[WantedException]) -> AlertException:
         try:
             seconds = 0 if data.expires is None else parse_duration("expires", data.expires)
             made = agent.exemptions.make(data.alert_id, data.scope, seconds, data.reason, actor())
