@@ -72,7 +72,7 @@ def header_of(token: str) -> dict[str, Any] | None:
         return None
     try:
         found = msgspec.json.decode(base64.urlsafe_b64decode(first + "=" * (-len(first) % 4)))
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+    except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("alg"), str) else None
 

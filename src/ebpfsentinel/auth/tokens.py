@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _NAME = 128
 _MOST_BYTES = 16 << 10
+_MOST_S = 1e11
 
 
 class RefusedToken(Exception):  # noqa: N818 (it says what was done)
@@ -105,7 +106,7 @@ def _problems(claims: Mapping[str, Any], wanted: Claims, now_s: float) -> Any:
     begins: Any = claims.get("nbf", 0)
     issued: Any = claims.get("iat", 0)
     leeway = wanted.leeway_seconds
-    if not all(type(each) in (int, float) for each in (expires, begins, issued)):
+    if not all(_is_time(each) for each in (expires, begins, issued)):
         yield "The token's times (exp, nbf, iat) are missing or no numbers."
         return
     if now_s >= expires + leeway:
@@ -116,6 +117,11 @@ def _problems(claims: Mapping[str, Any], wanted: Claims, now_s: float) -> Any:
         yield "The token is of another issuer."
     if wanted.audience and wanted.audience not in _words(claims.get("aud")):
         yield "The token is for another audience."
+
+
+def _is_time(found: Any) -> bool:
+    """Seconds since 1970 of this age; JSON, as Python reads it, has infinity and not-a-number."""
+    return type(found) in (int, float) and 0 <= found < _MOST_S
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:

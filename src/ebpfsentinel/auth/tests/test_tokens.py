@@ -91,6 +91,10 @@ def test_the_role_may_lie_deep_and_have_another_name():
         ({"exp": "tomorrow"}, "no numbers"),
         ({"exp": True}, "no numbers"),
         ({"exp": 1}, "has expired"),
+        ({"exp": float("nan")}, "no numbers"),
+        ({"exp": float("inf")}, "no numbers"),
+        ({"exp": 10**400}, "no numbers"),
+        ({"nbf": float("nan")}, "no numbers"),
         ({"nbf": time.time() + 600}, "not good yet"),
         ({"iat": time.time() + 600}, "not good yet"),
         ({"iss": "other"}, "another issuer"),
@@ -174,6 +178,11 @@ def test_what_is_no_token_is_tried_as_a_key(tmp_path, door, signer):
 def test_no_text_breaks_the_reader_of_headers(text):
     found = header_of(text)
     assert found is None or isinstance(found["alg"], str)
+
+
+def test_a_header_that_is_nested_deep_is_none():
+    assert header_of(f"{coded(b'[' * 1500)}.e30.x") is None
+    assert header_of(f"{coded(b'{' * 1500)}.e30.x") is None
 
 
 @given(st.binary(max_size=100), st.binary(max_size=20))
