@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 import httpx
 import programs
+import pytest
 
+_DEPLOY = Path(__file__).parents[2] / "deploy/prometheus"
+RULES, TESTS = _DEPLOY / "ebpfsentinel.rules.yml", _DEPLOY / "ebpfsentinel.tests.yml"
 METRICS = "http://127.0.0.1:9090/metrics"
 
 
@@ -60,3 +64,13 @@ def eventually(client, query):
             return found[0]
         time.sleep(0.2)
     raise AssertionError(f"{query} was not scraped")
+
+
+@pytest.mark.parametrize("command", [("check", RULES), ("test", TESTS)], ids=lambda each: each[0])
+def test_our_alert_rules_fire_where_they_should(prometheus, command):
+    verb, file = command
+    told = subprocess.run(
+        [prometheus / "promtool", verb, "rules", file],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout + told.stderr
