@@ -41,6 +41,11 @@ def identity_of(
         by_subject = not role.subject_cn or role.subject_cn == subject
         by_other = not role.san or role.san in others
         if by_subject and by_other and (role.subject_cn or role.san):
-            name = role.name or role.subject_cn or role.san
-            return Identity(name, role.role, HOW, frozenset(role.namespaces))
+            return given_by(role)
     return None
+
+
+def given_by(role: CertificateRole) -> Identity:
+    """The identity that an entry gives."""
+    name = role.name or role.subject_cn or role.san
+    return Identity(name, role.role, HOW, frozenset(role.namespaces))

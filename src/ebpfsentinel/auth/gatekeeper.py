@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ebpfsentinel.auth.attempts import Attempts
-from ebpfsentinel.auth.certificates import identity_of
+from ebpfsentinel.auth.certificates import HOW as BY_CERTIFICATE
+from ebpfsentinel.auth.certificates import given_by, identity_of
 from ebpfsentinel.auth.keys import HOW, MadeKeys, StaticKeys
 from ebpfsentinel.auth.limits import Limits
 from ebpfsentinel.model.domain import Metric
@@ -133,7 +134,8 @@ class Gatekeeper:
         if identity.how == HOW:
             static = any(key.identity == identity for key in self._in_force.static.all)
             return static or self.keys.vouches_for(identity)
-        return True
+        entries = self._in_force.auth.certificates
+        return identity.how != BY_CERTIFICATE or identity in map(given_by, entries)
 
     def _by_certificate(self, caller: Caller) -> Identity:
         assert self._in_force is not None  # noqa: S101 - checked by the caller

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ebpfsentinel.auth.signatures import SigningKey, fitting, from_jwks, usable
+from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +48,17 @@ class FixedKeys:
 class FetchedKeys:
     """Keys that are published at ``jwks_url``, or where the discovery document of ``issuer`` says.
 
-    ``algorithm`` None: any that we know.
+    ``algorithm`` None: any that we know. ``place`` is that of the settings.
+
+    Raises:
+        SettingsError: the file of authorities cannot be used.
     """
 
-    def __init__(self, settings: Claims, algorithm: Algorithm | None, issuer: str = "") -> None:
+    def __init__(
+        self, place: str, settings: Claims, algorithm: Algorithm | None, issuer: str = ""
+    ) -> None:
         self._settings, self._algorithm, self._issuer = settings, algorithm, issuer
+        self._tls = _trusting(place, settings.ca_path)
         self._keys: list[SigningKey] = []
         self._fetched_s: float | None = None
         self._tried_s: float | None = None
@@ -107,10 +114,9 @@ class FetchedKeys:
         """
         import httpx  # noqa: PLC0415 - only where keys are fetched
 
-        checks = ssl.create_default_context(cafile=self._settings.ca_path or None)
         try:
             async with httpx.AsyncClient(
-                timeout=_TIMEOUT_S, verify=checks, trust_env=False, follow_redirects=False
+                timeout=_TIMEOUT_S, verify=self._tls, trust_env=False, follow_redirects=False
             ) as client:
                 url = self._settings.jwks_url or await self._discover(client)
                 return await _body(client, url)
@@ -134,6 +140,15 @@ class FetchedKeys:
         if not str(keys).startswith(("https://", "http://")):
             raise KeySourceError(f"{url} names no address of keys")
         return str(keys)
+
+
+def _trusting(place: str, ca_path: str) -> ssl.SSLContext:
+    """A context that believes the authorities of a file, or the system's."""
+    try:
+        return ssl.create_default_context(cafile=ca_path or None)
+    except (ssl.SSLError, OSError) as error:
+        problem = f"{ca_path} cannot be used: {error.strerror or error}"
+        raise SettingsError(f"{place}.ca_path", problem, "Name a file in PEM.") from None
 
 
 async def _body(client: Any, url: str) -> bytes:

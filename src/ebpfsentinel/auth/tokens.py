@@ -171,11 +171,11 @@ def tokens_of(jwt: Jwt | None, oidc: Oidc | None) -> Tokens | None:
         SettingsError: a file of keys cannot be used.
     """
     if oidc is not None:
-        return Tokens(oidc, FetchedKeys(oidc, None, oidc.issuer))
+        return Tokens(oidc, FetchedKeys("auth.oidc", oidc, None, oidc.issuer))
     if jwt is None:
         return None
     if jwt.jwks_url:
-        return Tokens(jwt, FetchedKeys(jwt, jwt.algorithm))
+        return Tokens(jwt, FetchedKeys("auth.jwt", jwt, jwt.algorithm))
     return Tokens(jwt, FixedKeys(_keys_of_files(jwt)))
 
 

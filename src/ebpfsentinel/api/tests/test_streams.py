@@ -77,5 +77,6 @@ def test_who_may_stay(server):
     assert gate.is_good(admin)
     assert not gate.is_good(Identity("admin", Role.VIEWER, "key"))
     assert not gate.is_good(NOBODY_ASKED)
+    assert not gate.is_good(Identity("alice", Role.ADMIN, "certificate"))
     assert gate.is_good(Identity("a", Role.VIEWER, "oidc", until_ns=now + 10**10))
     assert not gate.is_good(Identity("a", Role.VIEWER, "oidc", until_ns=now))

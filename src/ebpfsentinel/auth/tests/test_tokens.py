@@ -1,10 +1,12 @@
 """Tokens: signatures, claims, key sets, and a provider that changes its keys."""
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import http.server
 import json
+import ssl
 import threading
 import time
 
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey, RSAKey
 
+from ebpfsentinel.auth import pki
 from ebpfsentinel.auth.signatures import header_of
 from ebpfsentinel.auth.tokens import role_of
 from ebpfsentinel.model.identity import Role, Unauthenticated
@@ -227,7 +230,7 @@ def test_of_a_key_set_only_sound_keys_are_taken(tmp_path, door, signer, signers)
 class Provider:
     """Publishes a discovery document and keys; counts who asks for keys."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         provider = self
         self.keys, self.asked, self.status, self.issuer = [], 0, 200, ""
 
@@ -247,7 +250,9 @@ class Provider:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_port}"
         self.issuer = self.url
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
@@ -333,6 +338,27 @@ def test_a_reload_keeps_keys_that_were_fetched(door, provider, signer):
     ask.set(oidc=oidc(provider, role_map={"analyst": Role.ADMIN}))
     assert ask.bearer(token).role is Role.ADMIN
     assert provider.asked == 2
+
+
+def test_keys_come_over_tls_from_an_authority_that_is_named(tmp_path, door, signer):
+    now = dt.datetime.now(dt.UTC)
+    ca = pki.authority("CA", now)
+    (authority, _), names = pki.write(tmp_path, "ca", ca), ["127.0.0.1"]
+    pair = pki.write(tmp_path, "server", pki.server("idp", names, ca, now))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    provider = Provider(context)
+    try:
+        provider.keys = [signer.jwk()]
+        token = signer.token(iss=provider.url, aud="agent")
+        assert door(oidc=oidc(provider, ca_path=str(authority))).bearer(token).name == "alice"
+        with pytest.raises(Unauthenticated, match="No key is known"):
+            door(oidc=oidc(provider)).bearer(token)
+        for path in ("/nowhere", str(tmp_path / "server.key")):
+            with pytest.raises(SettingsError, match=r"auth.oidc.ca_path: .* cannot be used"):
+                door(oidc=oidc(provider, ca_path=path))
+    finally:
+        provider.close()
 
 
 def test_a_file_of_keys_is_read_again_on_reload(tmp_path, door, signer):
