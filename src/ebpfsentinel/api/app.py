@@ -12,7 +12,7 @@ from ebpfsentinel.api.auth import auth_routes
 from ebpfsentinel.api.cards import card_routes
 from ebpfsentinel.api.changes import change_routes
 from ebpfsentinel.api.destinations import destination_routes
-from ebpfsentinel.api.docs import docs_routes, openapi
+from ebpfsentinel.api.docs import docs_routes, openapi, tell_errors
 from ebpfsentinel.api.errors import handlers
 from ebpfsentinel.api.guard import LOCAL_ORIGIN, Guard, answer
 from ebpfsentinel.api.health import health_routes
@@ -42,7 +42,7 @@ def create_app(agent: Agent) -> Litestar:
     settings = agent.settings.agent
     docs = settings.swagger_ui
     cards = [route for card in agent.domains.values() for route in card_routes(agent, card)]
-    return Api(
+    made = Api(
         agent,
         route_handlers=[
             *health_routes(agent),
@@ -60,6 +60,9 @@ def create_app(agent: Agent) -> Litestar:
         request_max_body_size=BODY_BYTES,
         logging_config=None,
     )
+    if docs:
+        tell_errors(made.openapi_schema)
+    return made
 
 
 def create_metrics_app(agent: Agent) -> Guard:

@@ -1,6 +1,7 @@
 """The routes that every domain card gives: its status, its collections, and its own extras."""
 
 import importlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from litestar.params import FromPath, JSONBody
 from ebpfsentinel.api.actor import CALLER, actor
 from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.changes import Confirm, waiting_answer
-from ebpfsentinel.api.errors import ErrorBody, Refusal
+from ebpfsentinel.api.errors import ErrorBody, Refusal, bad_body
 from ebpfsentinel.api.scopes import check_namespace
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
@@ -21,6 +22,7 @@ from ebpfsentinel.model.domain import Collection, Domain
 from ebpfsentinel.model.identity import Role
 from ebpfsentinel.model.kernel import Kernel
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
+from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.store import AuditEntry
 
 _FAULT = {
@@ -125,7 +127,11 @@ def _add(agent: Agent, card: Domain, collection: Collection, where: str) -> Any:
             code = f"DUPLICATE_{_word(collection)}"
             taken = f"There is a {collection.singular} {key!r} already."
             message = f"{taken} Delete it, or choose another {collection.key}."
-            raise Refusal(409, code, message) from None
+            raise Refusal(409, code, message, collection.key, f"/{collection.key}") from None
+        except SettingsError as error:
+            listed = re.match(rf"{card.name}\.{collection.name}\[\d+\]", error.place)
+            roots = [listed[0]] if listed else []
+            raise bad_body(error, *roots, collection.singular) from None
         return waiting_answer(data, change, 201)
 
     body: Any = JSONBody[collection.item]  # type: ignore[misc, name-defined]
@@ -186,7 +192,10 @@ def _checking(collection: Collection) -> Callable[[Request[Any, Any, Any]], Awai
 
     async def check(request: Request[Any, Any, Any]) -> None:
         body = await request.body()
-        tree = read(body, "body", "json")
-        convert(tree, collection.item, collection.singular)
+        try:
+            tree = read(body, "body", "json")
+            convert(tree, collection.item, collection.singular)
+        except SettingsError as error:
+            raise bad_body(error, collection.singular) from None
 
     return check

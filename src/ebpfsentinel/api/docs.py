@@ -7,7 +7,16 @@ from typing import Any
 from litestar import Response, get
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, License, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    License,
+    OpenAPI,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Schema,
+    SecurityScheme,
+)
 from litestar.params import FromPath
 
 from ebpfsentinel.api.errors import Refusal
@@ -44,6 +53,42 @@ def openapi(version: str, *, asks: bool) -> OpenAPIConfig:
         path="/api-docs",
         render_plugins=[JsonRenderPlugin(path="/openapi.json")],
     )
+
+
+def tell_errors(found: OpenAPI) -> None:
+    """Say of every operation what its errors look like: Litestar would describe its own."""
+    error = Schema(
+        type=OpenAPIType.OBJECT,
+        required=["error"],
+        properties={
+            "error": Schema(
+                type=OpenAPIType.OBJECT,
+                required=["code", "message"],
+                properties={name: _text(about) for name, about in _ERROR.items()},
+            )
+        },
+    )
+    content = {"application/json": OpenAPIMediaType(schema=error)}
+    told = OpenAPIResponse(description="Refused or failed", content=content)
+    for item in (found.paths or {}).values():
+        for method in ("get", "post", "put", "patch", "delete"):
+            operation = getattr(item, method)
+            if operation is not None:
+                kept = (operation.responses or {}).items()
+                good = {status: answer for status, answer in kept if not status.startswith("4")}
+                operation.responses = good | {"default": told}
+
+
+def _text(about: str) -> Schema:
+    return Schema(type=OpenAPIType.STRING, description=about)
+
+
+_ERROR = {
+    "code": "A word for programs, such as VALIDATION_ERROR",
+    "message": "A sentence for people: what is wrong, where, and what to do",
+    "field": "The parameter or field at fault, as people write it",
+    "pointer": "Its place in the body, a JSON pointer (RFC 6901)",
+}
 
 
 def docs_routes() -> Sequence[Any]:

@@ -1,11 +1,14 @@
 """One envelope for every error: ``{"error": {"code": "UPPER_SNAKE", "message": "..."}}``.
 
+Where one field is at fault, ``field`` names it; ``pointer`` is its place in the body (RFC 6901).
+
 What the caller did wrong is told in full; what we did wrong is logged in full and told in general.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ import msgspec
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import KernelError, NotLoaded
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.store import StoreError
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STEP = re.compile(r"[^.\[\]]+")
 _CODES = {
     400: "VALIDATION_ERROR",
     401: "AUTHENTICATION_REQUIRED",
@@ -36,11 +40,17 @@ _CODES = {
 }
 
 
-class ErrorDetail(msgspec.Struct, frozen=True):
-    """What went wrong: a word for programs, a sentence for people."""
+class ErrorDetail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong: a word for programs, a sentence for people, and where.
+
+    ``field`` is a parameter or a place in the body as people write it, ``pointer`` the JSON pointer
+    of the latter.
+    """
 
     code: str
     message: str
+    field: str | None = None
+    pointer: str | None = None
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -52,14 +62,31 @@ class ErrorBody(msgspec.Struct, frozen=True):
 class Refusal(HTTPException):
     """An answer with ``status``, a ``code`` of the contract and a message."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        pointer: str | None = None,
+    ) -> None:
         super().__init__(detail=message, status_code=status)
-        self.code = code
+        self.code, self.field, self.pointer = code, field, pointer
 
 
-def envelope(status: int, code: str, message: str) -> Response[ErrorBody]:
+def bad_body(error: SettingsError, *roots: str) -> Refusal:
+    """The refusal of a body; the place of the fault is told as below one of ``roots``."""
+    root = next((each for each in roots if error.place.startswith(each)), error.place)
+    steps = _STEP.findall(error.place[len(root) :])
+    pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+    return Refusal(400, "VALIDATION_ERROR", str(error), error.place, pointer)
+
+
+def envelope(
+    status: int, code: str, message: str, field: str | None = None, pointer: str | None = None
+) -> Response[ErrorBody]:
     """The error response."""
-    return Response(ErrorBody(ErrorDetail(code, message)), status_code=status)
+    return Response(ErrorBody(ErrorDetail(code, message, field, pointer)), status_code=status)
 
 
 def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[ErrorBody]:
@@ -70,10 +97,18 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Err
     told = _message(error)
     if told in (HTTPStatus.NOT_FOUND.phrase, HTTPStatus.METHOD_NOT_ALLOWED.phrase):
         told = f"{request.method} {request.url.path[:200]}: {told.lower()}. See /swagger-ui/."
-    made = envelope(status, code, told)
+    field = getattr(error, "field", None) or _field(error)
+    made = envelope(status, code, told, field, getattr(error, "pointer", None))
     for name, value in (error.headers or {}).items():
         made.headers[name] = value
     return made
+
+
+def _field(error: HTTPException) -> str | None:
+    """The first parameter that Litestar finds fault with."""
+    faults = error.extra if isinstance(error.extra, list) else []
+    found = next((fault.get("key") for fault in faults if isinstance(fault, dict)), None)
+    return str(found) if found else None
 
 
 def _message(error: HTTPException) -> str:
@@ -88,6 +123,10 @@ def _message(error: HTTPException) -> str:
 
 def _settings(_: Request[Any, Any, Any], error: SettingsError) -> Response[ErrorBody]:
     return envelope(400, "VALIDATION_ERROR", str(error))
+
+
+def _off(_: Request[Any, Any, Any], error: NotLoaded) -> Response[ErrorBody]:
+    return envelope(404, "SERVICE_NOT_AVAILABLE", str(error))
 
 
 def _kernel(_: Request[Any, Any, Any], error: KernelError) -> Response[ErrorBody]:
@@ -109,6 +148,7 @@ def handlers() -> Mapping[Any, Callable[..., Response[ErrorBody]]]:
     return {
         HTTPException: _http,
         SettingsError: _settings,
+        NotLoaded: _off,
         KernelError: _kernel,
         StoreError: _store,
         Exception: _unexpected,

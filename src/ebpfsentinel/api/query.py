@@ -36,7 +36,7 @@ def known_only(given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in names:
             problem = f"{name[:100]}: unknown query parameter. {nearest(name[:100], names)}"
-            raise Refusal(400, "VALIDATION_ERROR", problem)
+            raise Refusal(400, "VALIDATION_ERROR", problem, name[:100])
 
 
 def severity(text: str | None) -> Severity | None:
@@ -65,4 +65,4 @@ def instant(name: str, text: str | None) -> int | None:
     except (ValueError, OverflowError, OSError):
         remedy = "Write nanoseconds since 1970, or a time such as 2026-01-31T12:00:00Z."
         problem = f"{name}: {text!r} is not a time. {remedy}"
-        raise Refusal(400, "VALIDATION_ERROR", problem) from None
+        raise Refusal(400, "VALIDATION_ERROR", problem, name) from None

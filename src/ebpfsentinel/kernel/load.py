@@ -49,6 +49,7 @@ from ebpfsentinel.model.kernel import (
     InterfaceCounters,
     KernelError,
     Ledger,
+    NotLoaded,
     OnExit,
     ProgramStatus,
     RunResult,
@@ -387,7 +388,7 @@ class LinuxKernel:
 
     def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
         """See the contract."""
-        found = self._maps[map_name]
+        found = self._map(map_name)
         asked, value = np.array(key, found.key), np.zeros(1, found.value)
         missing = lib().bpf_map_lookup_elem(found.fd, pointer(asked), pointer(value))
         return None if missing else value
@@ -449,13 +450,18 @@ class LinuxKernel:
         self._lapse = at_ns, domains
         self.apply([head_action(self._head)])
 
+    def _map(self, name: str) -> Map:
+        if name not in self._maps:
+            raise NotLoaded(name)
+        return self._maps[name]
+
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """See the contract."""
-        return self._maps[map_name].read()
+        return self._map(map_name).read()
 
     def total(self, map_name: str) -> NDArray[Any]:
         """See the contract."""
-        return self._maps[map_name].total()
+        return self._map(map_name).total()
 
     def drain(self, ring: str) -> NDArray[Any]:
         """See the contract."""

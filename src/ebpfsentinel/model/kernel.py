@@ -28,6 +28,18 @@ class KernelError(Exception):
     """The kernel refused; the text says what, where, and what to do about it."""
 
 
+class NotLoaded(KernelError, KeyError):  # noqa: N818 (it says what the map is)
+    """The map of a domain that is off, or of none."""
+
+    def __init__(self, map_name: str) -> None:
+        super().__init__(map_name)
+        self.map_name = map_name
+
+    def __str__(self) -> str:
+        remedy = "Where its domain is off, enable that section of the configuration."
+        return f"The map {self.map_name} is not loaded. {remedy}"
+
+
 class CaptureError(Exception):
     """A capture file cannot be used; the text names file, offset and what is wrong."""
 

@@ -23,7 +23,7 @@ def error(answer, status, code):
     body = answer.json()
     assert answer.status_code == status, body
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message"}
+    assert set(body["error"]) - {"field", "pointer"} == {"code", "message"}
     assert body["error"]["code"] == code
     return body["error"]["message"]
 
@@ -384,3 +384,37 @@ def test_importing_the_api_is_quick_and_small():
     seconds, size = map(float, done.stdout.split())
     assert seconds < 2
     assert size < 75 << 20
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "pointer"),
+    [
+        ({"id": "a", "priority": 0}, "bridge.priority", "/priority"),
+        ({"id": "a", "priority": 5, "colour": 1}, "bridge.colour", "/colour"),
+        ({"id": "a", "priority": 5, "src_ip": "bad"}, "bridge.src_ip", "/src_ip"),
+        ({"id": "a"}, "bridge.priority", "/priority"),
+        ([], "bridge", ""),
+    ],
+)
+def test_a_bad_body_is_answered_with_a_pointer_to_the_field(client, body, field, pointer):
+    answer = client.post("/api/v1/moat/bridges", json=body)
+    assert answer.status_code == 400
+    told = answer.json()["error"]
+    assert (told["field"], told["pointer"]) == (field, pointer)
+
+
+def test_a_key_that_is_taken_and_a_bad_parameter_are_pointed_at(client):
+    taken = client.post("/api/v1/moat/bridges", json={"id": "system", "priority": 5}).json()
+    assert (taken["error"]["field"], taken["error"]["pointer"]) == ("id", "/id")
+    bad = client.get("/api/v1/alerts?limit=x").json()["error"]
+    assert (bad["field"], "pointer" in bad) == ("limit", False)
+
+
+def test_the_description_says_what_errors_look_like(client):
+    paths = client.get("/api-docs/openapi.json").json()["paths"]
+    for item in paths.values():
+        for operation in item.values():
+            told = operation["responses"]["default"]["content"]["application/json"]["schema"]
+            assert set(told["properties"]["error"]["properties"]) == {
+                "code", "message", "field", "pointer",
+            }  # fmt: skip
