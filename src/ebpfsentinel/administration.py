@@ -167,24 +167,37 @@ class Administration(Parts):
         ends_ns = wanted.expires_ns(now_ns)
         keys = self.gatekeeper.keys
         made = keys.create(wanted.name, wanted.role, wanted.namespaces, now_ns, ends_ns)
-        self._audit_key("key_created", made[0], actor)
+        self._audit_key("key_created", actor, after=made[0])
         return made
 
     def rotate_key(self, key_id: str, grace_seconds: int, actor: str) -> tuple[KeyRecord, str]:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
+        before = self.gatekeeper.keys.get(key_id)
         made = self.gatekeeper.keys.rotate(key_id, time.time_ns(), grace_seconds * 10**9)
-        self._audit_key("key_rotated", made[0], actor)
+        self._audit_key("key_rotated", actor, before=before, after=made[0])
         return made
 
     def revoke_key(self, key_id: str, actor: str) -> KeyRecord:
         """See :class:`ebpfsentinel.api.agent.Agent`."""
         gone = self.gatekeeper.keys.revoke(key_id)
-        self._audit_key("key_revoked", gone, actor)
+        self._audit_key("key_revoked", actor, before=gone)
         return gone
 
-    def _audit_key(self, action: str, record: KeyRecord, actor: str) -> None:
+    def _audit_key(
+        self,
+        action: str,
+        actor: str,
+        before: KeyRecord | None = None,
+        after: KeyRecord | None = None,
+    ) -> None:
+        record = after or before
+        if record is None:
+            return
         told = f"{record.name}, role {record.role.value}"
-        self._audit("auth", action, actor, rule_id=record.id, detail=told)
+        sides = {
+            name: found.public() for name, found in (("before", before), ("after", after)) if found
+        }
+        self._audit("auth", action, actor, rule_id=record.id, detail=told, **sides)
 
     async def reload(
         self, actor: str, confirm: int = 0, *, asked: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
@@ -31,6 +31,11 @@ class KeyRecord(msgspec.Struct, kw_only=True, frozen=True):
     last_used_ns: int | None = None
     old_digest: str = ""
     old_until_ns: int = 0
+
+    def public(self) -> dict[str, Any]:
+        """What others may see of it."""
+        hidden = ("salt", "digest", "old_digest")
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name not in hidden}
 
 
 class NewKey(Section):
