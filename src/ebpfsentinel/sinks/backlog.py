@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-MEMORY_BYTES = 4 << 20
+MEMORY_BYTES = 1 << 20
 BATCH_BYTES = 1 << 20
 _decoder = msgspec.json.Decoder(Alert)
 

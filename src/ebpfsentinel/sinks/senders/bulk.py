@@ -51,7 +51,7 @@ class Bulk:
             lines += [msgspec.json.encode({"create": about}), self._document(item)]
         body = b"\n".join(lines) + b"\n"
         answer = await self._post(body, "application/x-ndjson", self._headers, "/_bulk")
-        self._judge(answer.content, len(batch))
+        self._judge(answer, len(batch))
 
     def _document(self, item: Item) -> bytes:
         return write(item, self._route.written, self._origin)

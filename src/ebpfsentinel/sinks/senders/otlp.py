@@ -133,7 +133,7 @@ class OverHttp:
         kind = "application/x-protobuf"
         answer = await self._post(body, kind, self._settings.headers, _PATH)
         try:
-            found = ExportLogsServiceResponse.FromString(answer.content)
+            found = ExportLogsServiceResponse.FromString(answer)
         except Exception:  # noqa: BLE001 -- whatever protobuf raises; some collectors answer JSON
             return
         _check(found, self.place)

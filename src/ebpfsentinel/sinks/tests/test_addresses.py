@@ -118,6 +118,7 @@ def test_the_connection_goes_to_the_address_that_was_looked_at(monkeypatch):
                 await post(b"{}", "application/json", {})
             assert asked == ["hook.test"]
             assert receiver.taken[0][1]["host"] == f"hook.test:{receiver.port}"
+            await post.aclose()
             post._pinned = (-1e9, "")
             with pytest.raises(SendError, match="metadata"):
                 await post(b"{}", "application/json", {})

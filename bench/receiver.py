@@ -1,0 +1,82 @@
+"""A webhook receiver in a process of its own: ``python -m bench.receiver PORT-FILE [MODE]``.
+
+It answers 200 and keeps count; MODE ``fails`` answers 500, ``hangs`` never answers. A GET gives the
+count of alerts, of those seen before, and how often their order was broken, as JSON; a GET of
+/recover also makes it answer 200 from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Receiver:
+    """HTTP/1.1 with kept connections, as little of it as a POST needs."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.seen: set[str] = set()
+        self.again = self.disorder = self.requests = self.last = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                await self._one(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        at = head.find(b"content-length:")
+        length = int(head[at + 15 : head.index(b"\r", at)]) if at > 0 else 0
+        body = await reader.readexactly(length)
+        answer, status = b"", b"200 OK"
+        if head.startswith(b"get"):
+            self.mode = "" if head.startswith(b"get /recover") else self.mode
+            answer = json.dumps(self.count()).encode()
+        elif self.mode == "hangs":
+            await asyncio.Event().wait()
+        elif self.mode == "fails":
+            status = b"500 No"
+        else:
+            self._take(body)
+        writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (status, len(answer), answer))
+        await writer.drain()
+
+    def count(self) -> dict[str, int]:
+        return {
+            "alerts": len(self.seen),
+            "again": self.again,
+            "disorder": self.disorder,
+            "requests": self.requests,
+        }
+
+    def _take(self, body: bytes) -> None:
+        self.requests += 1
+        found: Any = msgspec.json.decode(body)
+        for alert in found if isinstance(found, list) else [found]:
+            number = int(alert["id"].rpartition("-")[2])
+            if alert["id"] in self.seen:
+                self.again += 1
+                continue
+            self.seen.add(alert["id"])
+            self.disorder += number < self.last
+            self.last = number
+
+
+async def main(port_file: Path, mode: str) -> None:
+    server = await asyncio.start_server(Receiver(mode).serve, "127.0.0.1", 0)
+    fresh = port_file.with_suffix(".new")
+    fresh.write_text(str(server.sockets[0].getsockname()[1]))
+    fresh.rename(port_file)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""))
