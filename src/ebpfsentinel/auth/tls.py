@@ -11,6 +11,7 @@ Sessions are not resumed: a client whose certificate is believed no more has to 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import stat
@@ -198,8 +199,9 @@ def _inner(
 
 def _trust(made: ssl.SSLContext, trusted: bytes, place: str) -> None:
     try:
-        made.load_verify_locations(cadata=trusted.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
+        with _file(trusted) as path:
+            made.load_verify_locations(path)
+    except (ssl.SSLError, OSError) as error:
         problem = f"holds no usable certificate: {_reason(error)}"
         raise SettingsError(f"{place}.client_ca_path", problem, "Give PEM certificates.") from None
 
@@ -215,19 +217,15 @@ def _dress(context: ssl.SSLContext, settings: Tls) -> None:
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
 
 
-class _file:  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def _file(data: bytes) -> Iterator[str]:
     """Bytes as a path, in memory: OpenSSL reads a chain and a key from paths only."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __enter__(self) -> str:
-        self._fd = os.memfd_create("tls", os.MFD_CLOEXEC)
-        os.write(self._fd, self._data)
-        return f"/proc/self/fd/{self._fd}"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    fd = os.memfd_create("tls", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def _no_password() -> str:

@@ -213,6 +213,15 @@ def test_an_authority_that_is_taken_away_is_believed_no_more(tls, files):
     assert get(server, alice).json()["name"] == "alice"
 
 
+def test_a_bundle_with_remarks_is_taken_and_one_without_certificates_is_not(tls, files):
+    path = files.folder / "ca.pem"
+    path.write_bytes("# Türkei\n".encode() + path.read_bytes())
+    server = tls(auth={"enabled": True, "certificates": ROLES}, client_auth="required")
+    path.write_text("# nothing")
+    with pytest.raises(SettingsError, match=r"tls.client_ca_path: holds no usable certificate"):
+        server.call(server.agent.let_in)
+
+
 def test_a_name_on_the_certificate_is_a_host_of_ours(tls, files):
     server = tls()
     for host, status in (("guard.example", 200), ("guard.example:99", 200), ("evil.example", 403)):
