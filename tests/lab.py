@@ -14,12 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 AGENT = Path(sys.executable).parent / "ebpfsentinel-agent"
 SENDER, GUARDED = "10.77.0.1", "10.77.0.2"
@@ -236,3 +237,11 @@ class RunningAgent:
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """What ``look`` returns, once that is something; every look is a whole CLI call."""
+    deadline = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < deadline
+    return found

@@ -12,13 +12,11 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ebpfsentinel.domains.firewall.settings import MAX_RULES
 from ebpfsentinel.kernel.pins import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.lab import eventually
 
 DENY = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 5353}
 BLOCK = {"mode": "block", "rules": [DENY]}
@@ -59,14 +57,6 @@ def test_an_exec_walks_through_the_whole_house(lab: Any) -> None:
     assert (process["pid"], process["argv"][1:]) == (child.pid, ["--hello", "wörld"])
     assert process["ancestors"][0]["pid"] == os.getpid()
     eventually(lambda: balanced(agent))
-
-
-def eventually(look: Callable[[], Any]) -> Any:
-    """What ``look`` returns, once that is something; every look is a whole CLI call."""
-    deadline = time.monotonic() + 20
-    while not (found := look()):
-        assert time.monotonic() < deadline
-    return found
 
 
 def balanced(agent: Any) -> bool:

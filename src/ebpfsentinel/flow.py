@@ -65,7 +65,7 @@ class Flow:
         self.stopped: Counter[str] = Counter()
         self.undelivered: Counter[str] = Counter()
         self._lost: dict[str, int] = {}
-        self._losing: set[str] = set()
+        self.losing: frozenset[str] = frozenset()
 
     async def step(self) -> int:
         """Drain every ring once; returns how many records that were.
@@ -220,14 +220,14 @@ class Flow:
         Returns whether any ring lost records since the last call.
         """
         lost = {ledger.ring: sum(ledger.lost.values()) for ledger in self._kernel.ledgers()}
-        worse = {ring for ring, count in lost.items() if count > self._lost.get(ring, 0)}
-        for ring in worse - self._losing:
+        worse = frozenset(r for r, count in lost.items() if count > self._lost.get(r, 0))
+        for ring in worse - self.losing:
             logger.warning(
                 "ring %s is losing records: they are counted in events_dropped_total", ring
             )
-        for ring in self._losing - worse:
+        for ring in self.losing - worse:
             logger.info("ring %s loses no more records; %d in all", ring, lost.get(ring, 0))
-        self._lost, self._losing = lost, worse
+        self._lost, self.losing = lost, worse
         return bool(worse)
 
     def _act(self, outcome: Outcome) -> None:

@@ -134,6 +134,11 @@ class Parts:
 
         return adopt
 
+    @property
+    def losing(self) -> frozenset[str]:
+        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        return self.flow.losing
+
     def process(self, pid: int, start_ns: int) -> dict[str, Any]:
         """All that is known of a process; see :meth:`ebpfsentinel.naming.Naming.process`."""
         return self.flow.naming.process(pid, start_ns)

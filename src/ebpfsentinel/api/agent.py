@@ -94,6 +94,10 @@ class Agent(Protocol):
         """The door to privilege."""
 
     @property
+    def losing(self) -> frozenset[str]:
+        """Rings that have lost records within the last second."""
+
+    @property
     def gatekeeper(self) -> Gatekeeper:
         """Who calls, and how often."""
 

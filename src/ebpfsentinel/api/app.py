@@ -13,6 +13,7 @@ from ebpfsentinel.api.cards import card_routes
 from ebpfsentinel.api.changes import change_routes
 from ebpfsentinel.api.destinations import destination_routes
 from ebpfsentinel.api.docs import docs_routes, openapi, tell_errors
+from ebpfsentinel.api.doctor import doctor_route
 from ebpfsentinel.api.errors import handlers
 from ebpfsentinel.api.guard import LOCAL_ORIGIN, Guard, answer
 from ebpfsentinel.api.health import health_routes
@@ -46,6 +47,7 @@ def create_app(agent: Agent) -> Litestar:
         agent,
         route_handlers=[
             *health_routes(agent),
+            doctor_route(agent),
             *alert_routes(agent),
             *destination_routes(agent),
             *operation_routes(agent),

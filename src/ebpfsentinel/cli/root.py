@@ -28,6 +28,7 @@ _VERBS = {
     "version": "agent:version",
     "status": "agent:status",
     "health": "agent:health",
+    "doctor": "doctor:doctor",
     "metrics": "agent:metrics",
     "ebpf": "agent:ebpf",
     "detach": "agent:detach",

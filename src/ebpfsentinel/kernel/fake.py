@@ -40,6 +40,7 @@ from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.kernel import (
     DRY,
     META,
+    NOT_NEEDED,
     REPLAY,
     Answers,
     Attachment,
@@ -563,7 +564,7 @@ def _ladder(
     for name, card in cards.items():
         waits = kind_of(sections.get(name, "")) in HOST_KINDS and card.instead_of not in refused
         if card.instead_of and waits and name in sections:
-            refused.setdefault(name, "not needed: what it stands in for works")
+            refused.setdefault(name, NOT_NEEDED)
     return {name: section for name, section in sections.items() if name not in refused}, refused
 
 

@@ -27,7 +27,7 @@ from ebpfsentinel.kernel.maps import (
     facts,
     possible_cpus,
 )
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import NOT_NEEDED, KernelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -248,7 +248,7 @@ def _collect(
         name = text(lib().bpf_program__name(program))
         section = text(lib().bpf_program__section_name(program))
         if name in off:
-            loaded.refused.setdefault(name, "not needed: what it stands in for works")
+            loaded.refused.setdefault(name, NOT_NEEDED)
             continue
         fd = lib().bpf_program__fd(program)
         loaded.programs[name] = LoadedProgram(

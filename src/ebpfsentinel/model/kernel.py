@@ -64,6 +64,10 @@ class XdpMode(enum.StrEnum):
     TC = "tc"
 
 
+NOT_NEEDED = "not needed: what it stands in for works"
+"""Why a stand-in is not loaded."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramStatus:
     """One program as it is now: is it loaded, where is it attached, what does it cost.

@@ -165,6 +165,7 @@ class SmallAgent:
     started_ns: int = field(default_factory=time.time_ns)
     ready: bool = True
     not_ready_reason: str = ""
+    losing: frozenset[str] = frozenset()
     refreshed: int = 0
     reload_answer: Any = field(default_factory=lambda: {"moat": "ok", "agent": "unchanged"})
 
