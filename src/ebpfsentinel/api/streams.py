@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOK_S = 2.0
 _GOES = {"http": "http.disconnect", "websocket": "websocket.disconnect"}
-_WHY = "What you came in with is good no more."
+GOOD_NO_MORE = "What you came in with is good no more."
 
 
 class Stay:
@@ -41,7 +41,7 @@ class Stay:
                     return waiting.result()
                 if not self._gate.is_good(self._identity):
                     self._over = True
-                    return {"type": _GOES[self._kind], "code": 1008, "reason": _WHY}
+                    return {"type": _GOES[self._kind], "code": 1008, "reason": GOOD_NO_MORE}
         finally:
             waiting.cancel()
 
@@ -58,7 +58,7 @@ class Stay:
         await app(scope, self.receive, self.send)
         if not (self._open and self._over):
             return
-        last: dict[str, Any] = {"type": "websocket.close", "code": 1008, "reason": _WHY}
+        last: dict[str, Any] = {"type": "websocket.close", "code": 1008, "reason": GOOD_NO_MORE}
         if self._kind == "http":
             last = {"type": "http.response.body", "body": b"", "more_body": False}
         with contextlib.suppress(RuntimeError):  # it has left by itself meanwhile

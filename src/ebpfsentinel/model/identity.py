@@ -73,3 +73,9 @@ class Authenticator(Protocol):
         Raises:
             Unauthenticated: it has not been shown.
         """
+
+    def is_good(self, identity: Identity) -> bool:
+        """May whoever came in as this stay? For streams, which outlive what was shown."""
+
+    def spend(self, identity: Identity, address: str, *, write: bool) -> float:
+        """Count a call; 0: it may be made, else the seconds to wait."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from grpclib.const import Status
@@ -11,6 +13,7 @@ from grpclib.exceptions import GRPCError
 from ebpfsentinel.api.errors import Refusal
 from ebpfsentinel.api.grpc.alerts_grpc import AlertStreamServiceBase
 from ebpfsentinel.api.grpc.event import event_of
+from ebpfsentinel.api.streams import GOOD_NO_MORE, LOOK_S
 from ebpfsentinel.api.wanted import Wanted, wanted
 from ebpfsentinel.config import nearest
 from ebpfsentinel.model.identity import Authenticator, Caller, Unauthenticated
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.api.agent import Agent, Subscription
     from ebpfsentinel.api.grpc.alerts_pb2 import AlertEvent, StreamAlertsRequest
     from ebpfsentinel.api.trail import Trail
+    from ebpfsentinel.model.identity import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +108,33 @@ class Door:
             return
         caller = caller_of(event.metadata, event.peer)
         try:
-            await self._authenticator.identify(caller)
+            identity = await self._authenticator.identify(caller)
         except Unauthenticated as error:
             code = 429 if error.retry_after_s else 401
             self._trail.stopped(caller.address, "", code, f"gRPC: {error}")
             status = Status.RESOURCE_EXHAUSTED if error.retry_after_s else Status.UNAUTHENTICATED
             raise GRPCError(status, str(error)) from None
+        if wait_s := self._authenticator.spend(identity, caller.address, write=False):
+            problem = f"Too many calls by {identity.name}: try again in {math.ceil(wait_s)} s."
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, problem)
+        event.method_func = _staying(event.method_func, self._authenticator, identity)
+
+
+def _staying(method: Any, authenticator: Authenticator, identity: Identity) -> Any:
+    """The method, ended when what opened the call is good no more."""
+
+    async def call(stream: Any) -> None:
+        work = asyncio.ensure_future(method(stream))
+        try:
+            while not (await asyncio.wait({work}, timeout=LOOK_S))[0]:
+                if not authenticator.is_good(identity):
+                    raise GRPCError(Status.UNAUTHENTICATED, GOOD_NO_MORE)
+            work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    return call
 
 
 def caller_of(metadata: Any, peer: Peer) -> Caller:

@@ -13,11 +13,12 @@ from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from h2.exceptions import StreamClosedError
 
+from ebpfsentinel.api.grpc import service
 from ebpfsentinel.api.grpc.alerts_grpc import AlertStreamServiceStub
 from ebpfsentinel.api.grpc.alerts_pb2 import StreamAlertsRequest
 from ebpfsentinel.auth import pki
 from ebpfsentinel.auth.tls import TlsFiles
-from ebpfsentinel.model.security import ApiKey, Auth, CertificateRole, ClientAuth, Tls
+from ebpfsentinel.model.security import ApiKey, ApiRateLimit, Auth, CertificateRole, ClientAuth, Tls
 
 KEY = "a-long-key-of-a-viewer"
 
@@ -141,3 +142,39 @@ def test_a_client_certificate_opens_the_stream(guarded, alert, papers):
     assert stream(made, alert(1), tls=context) == "1-r-1"
     with pytest.raises(GRPCError, match="UNAUTHENTICATED"):
         stream(made, alert(1), tls=client_context(papers))
+
+
+def test_a_stream_ends_when_its_key_is_good_no_more(guarded, monkeypatch):
+    monkeypatch.setattr(service, "LOOK_S", 0.02)
+    made = guarded()
+    gate, limits = made.agent.gatekeeper, made.agent.settings.agent.api_rate_limit
+
+    async def watch():
+        channel = Channel("127.0.0.1", made.listeners.grpc_port)
+        try:
+            opened = AlertStreamServiceStub(channel).StreamAlerts.open(metadata={"x-api-key": KEY})
+            async with opened as found:
+                await found.send_message(StreamAlertsRequest(), end=True)
+                await found.recv_initial_metadata()
+                made.call(gate.adopt, gate.prepare(Auth(enabled=True), limits))
+                assert await found.recv_message() is None
+                await found.recv_trailing_metadata()
+        finally:
+            await closed(channel)
+
+    with pytest.raises(GRPCError, match="good no more") as caught:
+        asyncio.run(watch())
+    assert caught.value.status is Status.UNAUTHENTICATED
+    assert made.agent.alerts.listeners == 0
+
+
+def test_calls_are_limited_by_identity(guarded, alert):
+    made = guarded()
+    gate = made.agent.gatekeeper
+    limits = ApiRateLimit(read_burst=1, read_per_second=1, exempt_loopback=False)
+    auth = Auth(enabled=True, api_keys=[ApiKey(name="viewer", key=KEY)])
+    made.call(gate.adopt, gate.prepare(auth, limits))
+    assert stream(made, alert(1), {"x-api-key": KEY}) == "1-r-1"
+    with pytest.raises(GRPCError, match="Too many calls by viewer") as caught:
+        stream(made, alert(2), {"x-api-key": KEY})
+    assert caught.value.status is Status.RESOURCE_EXHAUSTED
