@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEMORY_BYTES = 1 << 20
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = REFILL_BYTES = 1 << 20
 _decoder = msgspec.json.Decoder(Alert)
 
 
@@ -79,26 +79,28 @@ class Backlog:
 
     def next(self, most: int) -> list[Item]:
         """The first ``most`` that wait, or fewer; nothing only when nothing waits."""
+        if not self._memory or self._memory[0].sequence != self.spool.acknowledged + 1:
+            self._refill()
         found: list[Item] = []
-        after, size = self.spool.acknowledged, 0
+        size = 0
         for item in self._memory:
-            if len(found) == most or size > BATCH_BYTES:
-                return found
-            gap = item.sequence != after + 1
-            if gap and (found or (more := self._from_disk(after, item.sequence, most))):
-                return found or more
+            gap = found and item.sequence != found[-1].sequence + 1
+            if gap or len(found) == most or size > BATCH_BYTES:
+                break
             found.append(item)
-            after, size = item.sequence, size + len(item.body)
-        if found:
-            return found
-        found = self._from_disk(after, self.spool.sequence + 1, most)
+            size += len(item.body)
         if not found:
             self._all_gone()
         return found
 
-    def _from_disk(self, after: int, before: int, most: int) -> list[Item]:
-        read = self.spool.read(after, before, BATCH_BYTES)
-        return [Item(*each) for each in read[:most]]
+    def _refill(self) -> None:
+        """What is on disk before that which is in memory, or the first of it, into memory."""
+        before = self._memory[0].sequence if self._memory else self.spool.sequence + 1
+        for sequence, body in reversed(
+            self.spool.read(self.spool.acknowledged, before, REFILL_BYTES)
+        ):
+            self._memory.appendleft(Item(sequence, body))
+            self._memory_bytes += len(body)
 
     def _all_gone(self) -> None:
         """Nothing is left to read: what was counted as waiting is damaged, and counted there."""
