@@ -116,6 +116,15 @@ async def _watch(agent: Agent, asked: asyncio.Event, ended: asyncio.Event) -> No
             asked.set()
 
 
+def _watch_command(agent: Agent) -> str:
+    words = [".venv/bin/ebpfsentinel-agent alerts watch"]
+    if agent.tls.enabled:
+        words.append("--tls --ca CA.pem")
+    if agent.settings.auth.enabled:
+        words.append("--token-file FILE")
+    return " ".join(words)
+
+
 def banner(agent: Agent, listeners: Listeners) -> str:
     """One screen: what is attached where and how, where to look, how to see an alert."""
     host = agent.settings.agent.bind_address
@@ -145,7 +154,7 @@ def banner(agent: Agent, listeners: Listeners) -> str:
         *([f"  gRPC       127.0.0.1:{listeners.grpc_port}"] if listeners.grpc_port else []),
         "",
         "  See the first alert, in another terminal:",
-        "      .venv/bin/ebpfsentinel-agent alerts watch",
+        f"      {_watch_command(agent)}",
         "      cp /bin/true /tmp/try-me && /tmp/try-me",
         "",
         "  Ctrl-C ends it and leaves nothing behind."
