@@ -13,6 +13,7 @@ from ebpfsentinel.auth import pki
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
 
 KEY = "a-static-key-of-the-test"
+DOMAIN = "firewall"
 
 
 @pytest.fixture
@@ -126,6 +127,37 @@ def test_a_certificate_behind_a_link_is_followed(lab, certificates):
     serve(folder, ca)
     while agent.cli(*root, "tls", "status")["trouble"]:
         time.sleep(0.2)
+
+
+def test_a_tenant_writes_and_confirms_its_own(lab):
+    keys = [
+        {"name": "root", "key": KEY, "role": "admin"},
+        {"name": "tenant", "key": "the-key-of-a-tenant", "role": "operator",
+         "namespaces": [lab.sender]},
+    ]  # fmt: skip
+    agent = lab.agent(auth={"enabled": True, "api_keys": keys})
+    root, tenant = ("--token", KEY), ("--token", "the-key-of-a-tenant")
+
+    def add(who, name, code=0, **more):
+        rule = {"id": name, "priority": 9, "action": "log", **more}
+        found = ("--json", json.dumps(rule), "--confirm", "60")
+        return agent.cli(*who, DOMAIN, "add", *found, code=code)
+
+    theirs = add(root, "of-all")["change_id"]
+    own = add(tenant, "of-one", scope={"namespace": lab.sender})["change_id"]
+    for scope in ("global", "guard0", {"namespace": lab.guarded}):
+        add(tenant, "too-much", code=1, scope=scope)
+    agent.cli(*tenant, "confirm", theirs, code=1)
+    agent.cli(*tenant, "confirm", own)
+    agent.cli(*root, "confirm", theirs)
+    agent.cli(*tenant, DOMAIN, "delete", "of-all", code=1)
+    agent.cli(*tenant, DOMAIN, "delete", "of-one")
+    agent.cli(*tenant, "config", "reload", code=1)
+    entries = agent.cli(*root, "audit", "logs", "--action", "rule_added")["entries"]
+    assert {(entry["rule_id"], entry["actor"]) for entry in entries} == {
+        ("of-all", "root"),
+        ("of-one", "tenant"),
+    }
 
 
 def test_beyond_loopback_somebody_must_be_asked(lab, certificates):
