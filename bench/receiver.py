@@ -2,7 +2,7 @@
 
 It answers 200 and keeps count; MODE ``fails`` answers 500, ``hangs`` never answers. A GET gives the
 count of alerts, of those seen before, and how often their order was broken, as JSON; a GET of
-/recover also makes it answer 200 from then on.
+/recover also makes it answer 200 from then on, one of /seen gives the ids, in order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Receiver:
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
-        self.seen: set[str] = set()
+        self.seen: dict[str, None] = {}
         self.again = self.disorder = self.requests = self.last = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +39,8 @@ class Receiver:
         answer, status = b"", b"200 OK"
         if head.startswith(b"get"):
             self.mode = "" if head.startswith(b"get /recover") else self.mode
-            answer = json.dumps(self.count()).encode()
+            whole = head.startswith(b"get /seen")
+            answer = json.dumps({"ids": list(self.seen)} if whole else self.count()).encode()
         elif self.mode == "hangs":
             await asyncio.Event().wait()
         elif self.mode == "fails":
@@ -65,7 +66,7 @@ class Receiver:
             if alert["id"] in self.seen:
                 self.again += 1
                 continue
-            self.seen.add(alert["id"])
+            self.seen[alert["id"]] = None
             self.disorder += number < self.last
             self.last = number
 
