@@ -10,12 +10,13 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from ebpfsentinel.api.actor import CALLER, actor
 from ebpfsentinel.api.agent import Agent
-from ebpfsentinel.api.errors import ErrorBody, Refusal
+from ebpfsentinel.api.errors import ErrorBody, Refusal, bad_body
 from ebpfsentinel.auth.keys import prefix
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
 from ebpfsentinel.model.keys import KeyRecord, NewKey
 from ebpfsentinel.model.refusal import DuplicateItem, UnknownItem
+from ebpfsentinel.model.settings import SettingsError
 
 _FAULT = {
     400: ResponseSpec(ErrorBody, description="Refused; the message names place and remedy"),
@@ -125,7 +126,9 @@ def _key_routes(agent: Agent) -> Sequence[Any]:
             record, key = agent.create_key(data, actor())
         except DuplicateItem:
             taken = f"{data.name!r} has a key already. Rotate or revoke it, or choose another name."
-            raise Refusal(409, "DUPLICATE_KEY", taken) from None
+            raise Refusal(409, "DUPLICATE_KEY", taken, "key.name", "/name") from None
+        except SettingsError as error:
+            raise bad_body(error, "key") from None
         return MadeKey(**_fields(record), key=key)
 
     return [keys, create, *_change_routes(agent)]
@@ -168,4 +171,7 @@ def _unknown(key_id: str) -> Refusal:
 
 async def _check(request: Request[Any, Any, Any]) -> None:
     """Judge the body as a configuration is judged."""
-    convert(read(await request.body(), "body", "json"), NewKey, "key")
+    try:
+        convert(read(await request.body(), "body", "json"), NewKey, "key")
+    except SettingsError as error:
+        raise bad_body(error, "key") from None

@@ -223,7 +223,9 @@ def test_a_key_that_cannot_be_made_is_refused_by_its_field(guarded, body, told):
         "/api/v1/auth/keys", content=json.dumps(body), headers=key("admin") | JSON
     )
     assert answer.status_code == 400
-    assert told in answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert told in error["message"]
+    assert error["pointer"] == "/" + error["field"].removeprefix("key.")
 
 
 def test_guessing_is_answered_by_429(serve):

@@ -393,7 +393,7 @@ def test_importing_the_api_is_quick_and_small():
         ({"id": "a", "priority": 5, "colour": 1}, "bridge.colour", "/colour"),
         ({"id": "a", "priority": 5, "src_ip": "bad"}, "bridge.src_ip", "/src_ip"),
         ({"id": "a"}, "bridge.priority", "/priority"),
-        ([], "bridge", ""),
+        ([], "body", ""),
     ],
 )
 def test_a_bad_body_is_answered_with_a_pointer_to_the_field(client, body, field, pointer):
