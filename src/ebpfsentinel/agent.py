@@ -116,6 +116,7 @@ class Agent(Administration):
         self.alerts.close()
         await self.router.stop()
         self.exemptions.save_hits()
+        self.enricher.close()
         self.kernel.detach()
         self.store.close()
 

@@ -159,12 +159,19 @@ class Flow:
         alerts = self._fold.fold(alerts, now_ns)
         self._name_interfaces(alerts)
         self._name_processes(alerts)
-        if self._enrich is not None:
-            self._enrich(alerts)
+        self._add_more(alerts)
         alerts, covered = self._exceptions.sift(alerts, now_ns)
         for alert in covered:
             self._fold.withdraw(alert, "exception")
         return alerts
+
+    def _add_more(self, alerts: Sequence[Alert]) -> None:
+        """An alert goes on without, where that fails."""
+        try:
+            if self._enrich is not None:
+                self._enrich(alerts)
+        except Exception:
+            logger.exception("%d alerts could not be enriched", len(alerts))
 
     def _add_technique(self, alert: Alert) -> None:
         """Where the engine names none: what the user says of the rule, else the card."""

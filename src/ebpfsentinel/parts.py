@@ -16,6 +16,7 @@ from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.auth import Gatekeeper, TlsFiles
 from ebpfsentinel.changes import Changes, is_enabled
 from ebpfsentinel.config import load
+from ebpfsentinel.enrichment import Enricher
 from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.flow import Flow
 from ebpfsentinel.guardian import Guardian
@@ -82,6 +83,7 @@ class Parts:
         self.router = Router(Path(agent.state_dir) / "spool", self.version)
         sinks = (self.router, self.alerts)
         self.exemptions = Exemptions(self.store)
+        self.enricher = Enricher()
         self.flow = Flow(
             self.kernel,
             self.engines,
@@ -90,6 +92,7 @@ class Parts:
             sinks,
             self.exemptions.found,
             {name: dict(domain.techniques) for name, domain in self.domains.items()},
+            self.enricher.enrich,
         )
         self._machine = Machine(self.kernel)
         self._guardian = Guardian(self.kernel)
@@ -105,6 +108,7 @@ class Parts:
     def _configure_alerts(self, settings: CoreSettings) -> None:
         self._fold.configure(**fold_settings(settings))
         self.flow.techniques = settings.alerting.techniques
+        self.enricher.configure(settings.geoip, settings.container)
         self.router.configure(settings.alerting)
 
     def _let_in(self) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from msgspec import Meta, field
 
 from ebpfsentinel.model.alerting import Alerting
+from ebpfsentinel.model.enriching import Container, GeoIp
 from ebpfsentinel.model.kernel import OnExit, XdpMode
 from ebpfsentinel.model.security import ApiRateLimit, Auth, Tls
 from ebpfsentinel.model.settings import Section, Spelling
@@ -186,6 +187,12 @@ class CoreSettings(Section):
     alerting: Annotated[Alerting, Meta(description="From finding to alert.")] = field(
         default_factory=Alerting
     )
+    geoip: Annotated[GeoIp, Meta(description="Countries and systems of addresses.")] = field(
+        default_factory=GeoIp
+    )
+    container: Annotated[Container, Meta(description="Names of containers and pods.")] = field(
+        default_factory=Container
+    )
     audit: Annotated[Audit, Meta(description="The audit trail.")] = field(default_factory=Audit)
     auth: Annotated[Auth, Meta(description="Who may call, and what they may do.")] = field(
         default_factory=Auth
@@ -204,11 +211,9 @@ RESERVED_SECTIONS = (
     "aliases",
     "auto_capture",
     "auto_response",
-    "container",
     "dlp",
     "dns",
     "enterprise",
-    "geoip",
     "ids",
     "interface_groups",
     "ips",
