@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLE_S = 0.5
+_FRESH_S = 0.05
+"""Who stands in the never-block floor may be this old at a change: hundreds come in a second."""
 _NEEDS_RESTART = (
     "bind_address",
     "http_port",
@@ -103,7 +105,7 @@ class Administration(Parts):
     def _begin(
         self, actor: str, confirm: int, summary: str, domains: Sequence[str], undo: Undo
     ) -> Change | None:
-        self._keep_owner_in()
+        self._keep_owner_in(_FRESH_S)
         return self.waiting.begin(actor, confirm, summary, domains, undo) if confirm else None
 
     @contextlib.contextmanager

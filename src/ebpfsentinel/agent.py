@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GATHER_S, GATHER_BUSY_S, BUSY_RECORDS = 0.05, 0.005, 2000
-"""How long records may gather after the first, so that one wake-up serves many; and how long when
+FIRST_S, GATHER_S, GATHER_BUSY_S, BUSY_RECORDS = 0.002, 0.05, 0.005, 2000
+"""How long records may gather after the first, so that one wake-up serves many. The first after
+silence is not held long, but the next wake-up is then not before :data:`GATHER_S` later; sooner if
 the last time brought so many that a ring might fill."""
 _TICK_S = 1.0
 _SECOND_MS = 1000
@@ -130,14 +131,15 @@ class Agent(Administration):
     async def _drain(self) -> None:
         """Sleep until a ring has records, let some gather, then take them all."""
         loop = asyncio.get_running_loop()
-        records = 0
+        records, last = 0, 0.0
         while True:
             self._listen(loop, on=True)
             await self._woken.wait()
             self._listen(loop, on=False)
             self._woken.clear()
-            await asyncio.sleep(GATHER_S if records < BUSY_RECORDS else GATHER_BUSY_S)
-            records = await self.flow.step()
+            due = last + (GATHER_S if records < BUSY_RECORDS else GATHER_BUSY_S)
+            await asyncio.sleep(max(FIRST_S, due - loop.time()))
+            records, last = await self.flow.step(), loop.time()
 
     async def _tick(self) -> None:
         ticks = 0

@@ -95,7 +95,7 @@ class Parts:
             self.enricher.enrich,
         )
         self._machine = Machine(self.kernel)
-        self._guardian = Guardian(self.kernel)
+        self._guardian, self._looked_at = Guardian(self.kernel), 0.0
         self._changes = Changes(
             self.domains, self.engines, self.kernel, self.store, self._surroundings
         )
@@ -184,9 +184,14 @@ class Parts:
         self.ready = not missing
         self.not_ready_reason = f"not attached: {', '.join(missing)}" if missing else ""
 
-    def _keep_owner_in(self) -> None:
+    def _keep_owner_in(self, fresh_s: float = 0) -> None:
+        """Look who is there, unless we did less than ``fresh_s`` ago."""
+        now = time.monotonic()
+        if now - self._looked_at < fresh_s:
+            return
         try:
             self._guardian.refresh(self.settings)
+            self._looked_at = now
         except KernelError as error:
             logger.warning("the never-block floor is as it was: %s", error)
 

@@ -35,24 +35,29 @@ _LOW, _ALL = 8, 0xFF
 
 def _rules(
     settings: FirewallSettings, runtime: Mapping[str, Sequence[msgspec.Struct]]
-) -> Iterator[FirewallRule]:
-    yield from settings.rules
-    yield from runtime.get("rules", ())  # type: ignore[misc]
+) -> tuple[Sequence[FirewallRule], ...]:
+    return settings.rules, runtime.get("rules", ())  # type: ignore[return-value]
 
 
 def executables_of(
     settings: FirewallSettings, runtime: Mapping[str, Sequence[msgspec.Struct]]
 ) -> list[str]:
-    """The executables that rules name, each once."""
-    rules = _rules(settings, runtime)
-    return list(dict.fromkeys(rule.process.path for rule in rules if rule.process is not None))
+    """The executables that rules name, each once; asked for at every change of thousands."""
+    found: dict[str, None] = {}
+    for rules in _rules(settings, runtime):
+        found |= {rule.process.path: None for rule in rules if rule.process is not None}
+    return list(found)
 
 
 def cgroups_of(
     settings: FirewallSettings, runtime: Mapping[str, Sequence[msgspec.Struct]]
 ) -> list[str]:
-    """The control groups and containers that rules name, each once."""
-    return list(dict.fromkeys(word for rule in _rules(settings, runtime) if (word := _word(rule))))
+    """The control groups and containers that rules name, each once; as often."""
+    found: dict[str, None] = {}
+    for rules in _rules(settings, runtime):
+        some = [r for r in rules if r.cgroup is not None or r.container is not None]
+        found |= {word: None for rule in some if (word := _word(rule))}
+    return list(found)
 
 
 def asks_for_owner(rule: FirewallRule) -> bool:
