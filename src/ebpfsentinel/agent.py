@@ -39,6 +39,7 @@ _RESEED_TICKS = 60
 _MEASURE_TICKS = 10
 _FILES_TICKS = 2
 _MEASURE_S = 0.1
+_FRESH_TIMES, _FRESH_S = 10, 0.2
 _SEEN = ("interfaces", "namespaces", "own_addresses")
 """What a change of links or addresses may make another; all domains then plan again."""
 
@@ -55,6 +56,7 @@ class Agent(Administration):
     ) -> None:
         super().__init__(config, flags, domains, kernel)
         self._woken = asyncio.Event()
+        self._stale_at: dict[str, float] = {}
         self.ticked_s = time.monotonic()
 
     async def prepare(self) -> None:
@@ -180,7 +182,7 @@ class Agent(Administration):
 
     async def _beat(self, domains: Sequence[Domain]) -> None:
         for domain in domains:
-            self.refresh(domain.name)
+            self._poll(domain.name)
         await self.flow.tick([domain.name for domain in domains])
 
     def _end_exceptions(self) -> None:
@@ -237,7 +239,18 @@ class Agent(Administration):
         self._check_attached()
 
     def refresh(self, domain: str) -> None:
-        """See :class:`ebpfsentinel.api.agent.Agent`."""
+        """See :class:`ebpfsentinel.api.agent.Agent`.
+
+        Reading all counters may take ten milliseconds, and callers come at any rate: so what was
+        read is good for ten times as long as it took, and they cannot make us do nothing else.
+        """
+        now = time.monotonic()
+        if now >= self._stale_at.get(domain, 0.0):
+            self._poll(domain)
+            after = time.monotonic()
+            self._stale_at[domain] = after + min(_FRESH_S, _FRESH_TIMES * (after - now))
+
+    def _poll(self, domain: str) -> None:
         if domain in {d.name for d in self._enabled(self.settings)}:
             for source in self.domains[domain].polled:
                 self.flow.feed(domain, source, self.kernel.total(source))
