@@ -5,6 +5,7 @@ Steps 1 to 3 happen in the kernel and in ``kernel/``; what is left of the way is
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_AT_ONCE = 64
+"""So many alerts are a few milliseconds of work."""
 DROPPED = "Alerts that went no further"
 
 
@@ -138,13 +141,20 @@ class Flow:
             await self._finish(domain, self.feed(domain, source, rows))
 
     async def _tell(self, outcome: Outcome) -> None:
-        alerts = self._folded(outcome.alerts) if outcome.alerts else []
+        """Thousands may come at once: others have their turn in between; actions do not wait."""
+        alerts: list[Alert] = []
+        for part in _parts(outcome.alerts):
+            alerts += self._folded(part)
+            if not outcome.actions:
+                await asyncio.sleep(0)
         if outcome.routed:
             self._add_routes(alerts)
         self._act(outcome)
         if alerts:
             self._add_losses(alerts)
-            await self._deliver(alerts)
+        for part in _parts(alerts):
+            await self._deliver(part)
+            await asyncio.sleep(0)
 
     def _folded(self, alerts: Sequence[Alert]) -> Sequence[Alert]:
         """Those that go on, with all that is known of them.
@@ -265,6 +275,10 @@ class Flow:
         text = "Time an engine took for a batch"
         for domain, durations in self.durations.items():
             yield durations.metric("processing_duration_seconds", text, {"domain": domain})
+
+
+def _parts(alerts: Sequence[Alert]) -> Iterator[Sequence[Alert]]:
+    return (alerts[at : at + _AT_ONCE] for at in range(0, len(alerts), _AT_ONCE))
 
 
 def pairs(keys: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
