@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 64
-"""So many alerts are a few milliseconds of work."""
+_AT_ONCE = 16
+"""So many alerts are a millisecond of work: an answer of the API takes several turns."""
 DROPPED = "Alerts that went no further"
 
 
