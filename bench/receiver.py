@@ -21,6 +21,7 @@ class Receiver:
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
+        self.never = asyncio.Event()
         self.seen: dict[str, None] = {}
         self.again = self.disorder = self.requests = self.last = 0
 
@@ -42,7 +43,7 @@ class Receiver:
             whole = head.startswith(b"get /seen")
             answer = json.dumps({"ids": list(self.seen)} if whole else self.count()).encode()
         elif self.mode == "hangs":
-            await asyncio.Event().wait()
+            await self.never.wait()
         elif self.mode == "fails":
             status = b"500 No"
         else:
