@@ -15,6 +15,37 @@ KEY, SALT, GUESS = "HUSH-static-key-7f3a", "HUSH-salt-91cd", "HUSH-guessed-key-5
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJIVVNIIn0.HUSH-signature"
 MARK = "HUSH"
 
+NOBODY = "http://127.0.0.1:9"
+ROUTES = [
+    {
+        "name": "hook",
+        "destination": "webhook",
+        "webhook_url": f"{NOBODY}/HUSH-path?k=HUSH-query",
+        "webhook_headers": {"Authorization": "Bearer HUSH-header"},
+        "webhook_secret": "HUSH-hmac",
+    },
+    {"name": "splunk", "destination": "splunk", "splunk": {"url": NOBODY, "token": "HUSH-token"}},
+    {
+        "name": "search",
+        "destination": "opensearch",
+        "elasticsearch": {"url": NOBODY, "username": "u", "password": "HUSH-password"},
+    },
+    {"name": "mail", "destination": "email", "email_to": "a@example.org"},
+    {"name": "otel", "destination": "otlp"},
+]
+ALERTING = {
+    "allow_private": True,
+    "routes": ROUTES,
+    "smtp": {
+        "host": "127.0.0.1",
+        "port": 9,
+        "username": "u",
+        "password": "HUSH-smtp",
+        "from_address": "a@example.org",
+    },
+    "otlp": {"endpoint": NOBODY, "headers": {"x-key": "HUSH-otlp"}},
+}
+
 
 def certificates(folder):
     folder.mkdir()
@@ -35,7 +66,12 @@ def agent(lab, tmp_path):
     keys = [{"name": "root", "key": KEY, "role": "admin"}]
     auth = {"enabled": True, "api_key_salt": SALT, "api_keys": keys}
     jwt = {"jwks_url": "http://127.0.0.1:9/keys"}
-    sections = {"tls": tls, "auth": auth | {"jwt": jwt}, "agent": {"log_level": "trace"}}
+    sections = {
+        "tls": tls,
+        "auth": auth | {"jwt": jwt},
+        "agent": {"log_level": "trace"},
+        "alerting": ALERTING,
+    }
     made = lab.agent(**sections)
     made.sections = sections
     return made
@@ -69,6 +105,11 @@ def test_secrets_stay_inside(agent, lab):
     assert "401" in told[3]
     assert "401" in told[4]
     assert MARK not in "".join(told[:5])
+    for route in ROUTES:
+        path = f"{url}/api/v1/alerts/destinations/{route['name']}/test"
+        told.append(ask(agent, "-X", "POST", path))
+        assert '"delivered":false' in told[-1]
+    told.append(ask(agent, f"{url}/api/v1/alerts/destinations"))
     robot = ask(agent, f"{url}/api/v1/auth/keys", data={"name": "robot"})
     made = json.loads(robot.splitlines()[-1])
     for fault in (

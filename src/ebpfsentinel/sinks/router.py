@@ -80,7 +80,7 @@ class Router:
 
     async def deliver(self, alerts: Sequence[Alert]) -> None:
         """Queue the alerts at each destination that a route leads them to."""
-        bodies = {id(alert): as_json(alert) for alert in alerts}
+        bodies: dict[int, bytes] = {}
         routed: set[int] = set()
         for route in self._alerting.routes:
             taken = [alert for alert in alerts if route.takes(alert.component, alert.severity)]
@@ -91,6 +91,8 @@ class Router:
                 await self._log.deliver(taken)
                 self._logged[route.name] += len(taken)
             else:
+                new = [alert for alert in taken if id(alert) not in bodies]
+                bodies |= {id(alert): as_json(alert) for alert in new}
                 self._put(route.name, [bodies[id(alert)] for alert in taken])
         self._unrouted += sum(alert.count for alert in alerts if id(alert) not in routed)
 
