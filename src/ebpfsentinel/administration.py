@@ -272,6 +272,7 @@ class Administration(Parts):
             raise
         let_in()
         self._configure_alerts(new)
+        self.store.audit.configure(new.audit.buffer_size, new.audit.retention_days)
         set_up_logging(loaded)
         self._check_attached()
         report = {}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
+import re
+import shlex
 import shutil
 import subprocess
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +43,17 @@ def test_grpcurl_finds_the_service_and_its_health(asked):
     assert told == {"status": "SERVING"}
 
 
+def test_the_commands_of_the_documentation_work(asked):
+    page = (Path(__file__).parents[2] / "docs" / "grpc.md").read_text()
+    lines = re.search(r"```sh\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    commands = [shlex.split(line) for line in lines]
+    assert [command[:2] for command in commands] == [["grpcurl", "-plaintext"]] * 3
+    for command in commands[:2]:
+        assert asked(*command[2:])
+    said = asked("-max-time", "1", *commands[2][2:], good=False)
+    assert "DeadlineExceeded" in said  # it was streaming until then
+
+
 def test_grpcurl_is_told_what_is_wrong_with_a_filter(asked):
     bad = json.dumps({"min_severity": "worst"})
     said = asked("-d", bad, TARGET, f"{STREAM}/StreamAlerts", good=False)
@@ -45,30 +62,44 @@ def test_grpcurl_is_told_what_is_wrong_with_a_filter(asked):
 
 
 @pytest.mark.usefixtures("asked")
-def test_grpcurl_sees_an_alert_as_it_happens(lab, grpcurl, tmp_path):
+def test_grpcurl_sees_an_alert_as_it_happens(lab, grpcurl):
     request = json.dumps({"min_severity": "low"})
     command = [
         "ip", "netns", "exec", lab.guarded, str(grpcurl), "-plaintext", "-d", request,
         TARGET, f"{STREAM}/StreamAlerts",
     ]  # fmt: skip
-    program = Path(f"/tmp/{tmp_path.name}-probe")
+    folder = Path(tempfile.mkdtemp(prefix="probe-", dir="/tmp"))
+    alerts = queue.SimpleQueue()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        reader = threading.Thread(target=read, args=(following.stdout, alerts))
+        reader.start()
         try:
-            shutil.copy("/bin/true", program)
-            told, lines = {}, iter(following.stdout.readline, "")
-            subprocess.run([program], check=True)
-            while program.name not in told.get("context_json", ""):
-                told = _next(lines)
+            told = follow(folder, alerts)
         finally:
             following.terminate()
-            program.unlink()
+            reader.join()
+            shutil.rmtree(folder)
     assert told["rule_id"] == "suspicious_temp_execution"
+    assert told["mitre_tactic"] == "execution"
 
 
-def _next(lines):
+def follow(folder, alerts):
+    """Run programs, each of another name, until the stream has begun and tells of one."""
+    for number in range(30):
+        program = folder / f"program-{number}"
+        shutil.copy("/bin/true", program)
+        subprocess.run([program], check=True)
+        with contextlib.suppress(queue.Empty):
+            while folder.name not in (told := alerts.get(timeout=1))["context_json"]:
+                pass
+            return told
+    raise AssertionError("no alert was told")
+
+
+def read(lines, alerts):
     text = ""
     for line in lines:
         text += line
         if line == "}\n":
-            return json.loads(text)
-    raise AssertionError("the stream ended")
+            alerts.put(json.loads(text))
+            text = ""

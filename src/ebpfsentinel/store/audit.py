@@ -124,7 +124,12 @@ class Audit:
     """
 
     def __init__(self, database: Database, most: int, days: int) -> None:
-        self._database, self._most, self._days = database, most, days
+        self._database = database
+        self.configure(most, days)
+
+    def configure(self, most: int, days: int) -> None:
+        """Keep so many, for so long; from the next entry and the next sweep on."""
+        self._most, self._days = most, days
 
     def append(self, entries: Sequence[AuditEntry]) -> bool:
         """Keep the entries, in one commit. False: written later."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -170,6 +174,31 @@ def test_an_export_is_verified_without_us(filled):
     assert verify_export(lines).broken.seq == 4
     with pytest.raises(ValueError, match="no export"):
         verify_export(["{}"])
+
+
+def test_the_program_of_the_documentation_verifies_an_export(filled, tmp_path):
+    page = (Path(__file__).parents[4] / "docs" / "audit.md").read_text()
+    program = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    export = tmp_path / "trail.jsonl"
+
+    def run():
+        command = [sys.executable, "-c", program, str(export)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    export.write_bytes(b"".join(filled.audit.export()))
+    head = filled.audit.verify().head
+    assert run().stdout == f"intact up to {head.seq} {head.hash}\n"
+    export.write_text(export.read_text().replace("r3", "r4", 1))
+    done = run()
+    assert (done.returncode, done.stderr) == (1, "entry 3 does not fit\n")
+
+
+def test_retention_that_is_changed_is_in_force_at_the_next_sweep(store):
+    for number in range(1, 5):
+        store.audit.append([entry(number, timestamp_ns=NOW + number * DAY_NS)])
+    store.audit.configure(1000, 1)
+    store.sweep(NOW + 4 * DAY_NS)
+    assert [each.seq for each in store.audit.query(AuditQuery())[0]] == [4, 3]
 
 
 def test_text_that_is_not_unicode_is_kept(store):
