@@ -132,6 +132,8 @@ def _audit(agent: Agent, action: str, about: AlertException) -> None:
         action=action,
         actor=actor(),
         rule_id=about.id,
+        before=about if action == "exception_removed" else None,
+        after=about if action == "exception_added" else None,
         detail=f"{about.component} {about.rule_id}; {scopes or 'every alert of it'}"[:512],
     )
     agent.store.audit.append([entry])
