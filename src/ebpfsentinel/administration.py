@@ -85,9 +85,10 @@ class Administration(Parts):
         key = self._changes.key_of(domain, collection, item)
         undo = Undo(domain=domain, collection=collection, key=key)
         change = self._begin(actor, confirm, f"{key} added", [domain], undo)
-        with self._made(change):
-            taken = self._changes.add(domain, collection, item)
-        self._audit_change(domain, key, actor, after=taken)
+        with self.store.together():
+            with self._made(change):
+                taken = self._changes.add(domain, collection, item)
+            self._audit_change(domain, key, actor, after=taken)
         return await self._settled(change)
 
     async def remove(
@@ -97,9 +98,10 @@ class Administration(Parts):
         before = self._changes.find(domain, collection, key)
         undo = Undo(domain=domain, collection=collection, key=key, before=before)
         change = self._begin(actor, confirm, f"{key} deleted", [domain], undo)
-        with self._made(change):
-            gone = self._changes.remove(domain, collection, key)
-        self._audit_change(domain, key, actor, before=gone)
+        with self.store.together():
+            with self._made(change):
+                gone = self._changes.remove(domain, collection, key)
+            self._audit_change(domain, key, actor, before=gone)
         return await self._settled(change)
 
     def _begin(

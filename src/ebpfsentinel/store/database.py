@@ -16,13 +16,14 @@ import sqlite3
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.store import chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     Statements = tuple[tuple[str, Sequence[Any]], ...]
@@ -100,6 +101,12 @@ class Write:
     room: str
     statements: Statements | Link
     weight: int = 1
+    more: tuple[Write, ...] = ()
+
+    @property
+    def all(self) -> tuple[Write, ...]:
+        """It, and what happens in the same transaction behind it."""
+        return (self, *self.more)
 
 
 class Database:
@@ -115,6 +122,7 @@ class Database:
         self.trouble = ""
         self.notes: list[str] = []
         self._backlog: deque[Write] = deque()
+        self._held: list[Write] | None = None
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._retry_at = 0.0
@@ -128,16 +136,35 @@ class Database:
     def waiting(self) -> int:
         """Records that wait in memory to be written."""
         with self._lock:
-            return sum(write.weight for write in self._backlog)
+            return sum(each.weight for write in self._backlog for each in write.all)
 
     def write(self, write: Write) -> bool:
         """Carry out, or keep for later; True when it is on disk now."""
         with self._lock:
+            if self._held is not None:
+                self._held.append(write)
+                return not self.trouble
             self._backlog.append(write)
             if self.trouble and time.monotonic() < self._retry_at:
                 self._trim()
                 return False
             return self.flush()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written within is one transaction, at the end; do not await within."""
+        with self._lock:
+            if self._held is not None:
+                yield
+                return
+            self._held = []
+            try:
+                yield
+            finally:
+                held, self._held = self._held, None
+                if held:
+                    first, *more = held
+                    self.write(replace(first, more=tuple(more)))
 
     def flush(self) -> bool:
         """Write all that waits, in order; True when nothing waits any more."""
@@ -175,7 +202,7 @@ class Database:
         with self._lock:
             if self._backlog and not self.flush():
                 for write in self._backlog:
-                    self.lost[write.room] += write.weight
+                    self._lose(write)
                 _log.error("store closed with %d records unwritten", self.waiting)
                 self._backlog.clear()
             self._drop_connection()
@@ -183,17 +210,17 @@ class Database:
     def _carry_out(self, connection: sqlite3.Connection, write: Write) -> None:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            found = write.statements
-            for sql, values in found(connection) if callable(found) else found:
-                if values and isinstance(values[0], tuple | list):
-                    connection.executemany(sql, values)
-                else:
-                    connection.execute(sql, values)
+            for each in write.all:
+                _execute(connection, each.statements)
+
+    def _lose(self, write: Write) -> None:
+        for each in write.all:
+            self.lost[each.room] += each.weight
 
     def _trim(self) -> None:
         while len(self._backlog) > BACKLOG_WRITES:
             dropped = self._backlog.popleft()
-            self.lost[dropped.room] += dropped.weight
+            self._lose(dropped)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -251,6 +278,14 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _execute(connection: sqlite3.Connection, found: Statements | Link) -> None:
+    for sql, values in found(connection) if callable(found) else found:
+        if values and isinstance(values[0], tuple | list):
+            connection.executemany(sql, values)
+        else:
+            connection.execute(sql, values)
 
 
 def _ruined(error: Exception) -> bool:

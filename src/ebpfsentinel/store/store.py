@@ -11,6 +11,7 @@ from ebpfsentinel.store.items import Items, Memos, Unconfirmed
 from ebpfsentinel.store.keys import Keys
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 FILE = "ebpfsentinel.db"
@@ -60,6 +61,10 @@ class Store:
     def waiting(self) -> int:
         """Records that wait in memory to be written."""
         return self._database.waiting
+
+    def together(self) -> AbstractContextManager[None]:
+        """What is written within is one transaction; do not await within."""
+        return self._database.together()
 
     def sweep(self, now_ns: int) -> None:
         """Delete what is too old, and try again what waits; call it now and then."""

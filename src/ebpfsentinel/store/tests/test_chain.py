@@ -205,3 +205,14 @@ def test_text_that_is_not_unicode_is_kept(store):
     store.audit.append([entry(1, detail="caf\udce9")])
     assert store.audit.query(AuditQuery())[0][0].detail == "caf?"
     assert store.audit.verify().intact
+
+
+def test_what_is_written_together_is_one_transaction_in_order(store, file):
+    with store.together():
+        store.audit.append([entry(1)])
+        store.items.put("moat", "rules", "a", {"id": "a"})
+        store.audit.append([entry(2)])
+        assert file.execute("SELECT count(*) FROM audit").fetchone() == (0,)
+    assert file.execute("SELECT count(*) FROM audit").fetchone() == (2,)
+    assert store.items.query("moat", "rules") == [{"id": "a"}]
+    assert store.audit.verify().entries == 2
