@@ -18,7 +18,7 @@ from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.model.domain import Metric
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.parts import settle
+from ebpfsentinel.parts import settle, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,6 +163,7 @@ class Agent(Administration):
                 await self._renew_files()
             if ticks % _RESEED_TICKS == 0:
                 self.exemptions.save_hits()
+                tidy()
             if ticks % _MEASURE_TICKS == 0:
                 self.kernel.measure(on=True)
                 await asyncio.sleep(_MEASURE_S)
