@@ -23,7 +23,7 @@ from ebpfsentinel.model.processes import DescribesProcesses
 from ebpfsentinel.naming import Naming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 16
+_AT_ONCE, _TURN_S = 16, 0.01
 """So many alerts are a millisecond of work: an answer of the API takes several turns."""
 DROPPED = "Alerts that went no further"
 
@@ -143,18 +143,15 @@ class Flow:
     async def _tell(self, outcome: Outcome) -> None:
         """Thousands may come at once: others have their turn in between; actions do not wait."""
         alerts: list[Alert] = []
-        for part in _parts(outcome.alerts):
+        async for part in _in_turns(outcome.alerts, hurry=bool(outcome.actions)):
             alerts += self._folded(part)
-            if not outcome.actions:
-                await asyncio.sleep(0)
         if outcome.routed:
             self._add_routes(alerts)
         self._act(outcome)
         if alerts:
             self._add_losses(alerts)
-        for part in _parts(alerts):
+        async for part in _in_turns(alerts):
             await self._deliver(part)
-            await asyncio.sleep(0)
 
     def _folded(self, alerts: Sequence[Alert]) -> Sequence[Alert]:
         """Those that go on, with all that is known of them.
@@ -277,8 +274,15 @@ class Flow:
             yield durations.metric("processing_duration_seconds", text, {"domain": domain})
 
 
-def _parts(alerts: Sequence[Alert]) -> Iterator[Sequence[Alert]]:
-    return (alerts[at : at + _AT_ONCE] for at in range(0, len(alerts), _AT_ONCE))
+async def _in_turns(
+    alerts: Sequence[Alert], *, hurry: bool = False
+) -> AsyncIterator[Sequence[Alert]]:
+    """A few at a time; in between, unless in a ``hurry``, all others have as long as that took."""
+    for at in range(0, len(alerts), _AT_ONCE):
+        began = time.perf_counter()
+        yield alerts[at : at + _AT_ONCE]
+        if not hurry and at + _AT_ONCE < len(alerts):
+            await asyncio.sleep(min(time.perf_counter() - began, _TURN_S))
 
 
 def pairs(keys: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:

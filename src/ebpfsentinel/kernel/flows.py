@@ -185,6 +185,8 @@ class Flows:
     def end(self, action: EndFlows) -> int:
         """Carry out a :class:`~ebpfsentinel.model.action.EndFlows`; how many were meant."""
         rows = self.read()
+        if not len(rows):
+            return 0
         meant = np.zeros(len(rows), np.bool_)
         for each in action.filters:
             meant |= each.mask(rows)

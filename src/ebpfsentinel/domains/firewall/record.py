@@ -142,16 +142,18 @@ def _records(
     records["rule"]["states"] = _states(len(rules), owner, name, low, high)
     first = np.flatnonzero(np.diff(owner * len(FwField) + name, prepend=-1))
     single = np.diff(first, append=len(owner)) == 1
-    for field in np.unique(name).tolist():
-        mine = name[first] == field
-        at = first[mine]
-        value, mask, said = _ternary(low[at], high[at])
-        for nth in np.flatnonzero(~single[mine]).tolist():
-            found = _ternary_of(rules[owner[at[nth]]].asks[field])
-            said[nth] = found is not None
-            if found is not None:
-                value[nth, 1], mask[nth, 1] = found
-        asked = _Conditions(owner[at], low[at], high[at], value, mask, said, single[mine])
+    owner, name, low, high = owner[first], name[first], low[first], high[first]
+    value, mask, said = _ternary(low, high)
+    for nth in np.flatnonzero(~single).tolist():
+        found = _ternary_of(rules[owner[nth]].asks[int(name[nth])])
+        said[nth] = found is not None
+        if found is not None:
+            value[nth, 1], mask[nth, 1] = found
+    for field in sorted(set(name.tolist())):
+        mine = np.flatnonzero(name == field)
+        asked = _Conditions(
+            *(column[mine] for column in (owner, low, high, value, mask, said, single))
+        )
         more = asked.owner[~_PUT[field](records, field, asked)]
         records["rule"]["asks"][more] |= MORE
     return records
