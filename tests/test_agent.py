@@ -148,6 +148,8 @@ def test_a_changed_file_is_in_force_and_a_wrong_one_changes_nothing(lab: Any) ->
     assert lab.arrivals(5353) == 20
     agent.write(firewall=BLOCK)
     reloaded(agent, "configuration reloaded: firewall")
+    (entry,) = agent.cli("audit", "logs", "--action", "config_changed")["entries"]
+    assert set(entry["before"]["firewall"]) == set(entry["after"]["firewall"]) == {"rules"}
     assert lab.arrivals(5353) == 0
     agent.write(firewall={"mode": "block", "rules": [DENY | {"dst_prt": 1}]})
     reloaded(agent, "Did you mean 'dst_port'?")

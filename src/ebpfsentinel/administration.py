@@ -13,6 +13,7 @@ import msgspec
 from ebpfsentinel.auth.gatekeeper import token_files
 from ebpfsentinel.auth.tls import files_of
 from ebpfsentinel.config import convert
+from ebpfsentinel.config.differing import differing
 from ebpfsentinel.config.load import digest, restored
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, UnknownItem
@@ -230,7 +231,9 @@ class Administration(Parts):
             self._before_file = (found, before)
         self._reloads["success"] += 1
         changed = ", ".join(name for name, result in report.items() if result != "unchanged")
-        self._audit("config", "config_changed", actor, detail=changed or "unchanged")
+        old, new = differing(before.settings, loaded.settings)
+        detail = changed or "unchanged"
+        self._audit("config", "config_changed", actor, detail=detail, before=old, after=new)
         asyncio.get_running_loop().call_later(_SETTLE_S, settle)
         logger.info("configuration reloaded: %s", changed or "nothing changed")
         return report, await self._settled(change)
