@@ -342,3 +342,23 @@ def test_what_was_worked_out_no_further_is_planned_again(
     agent._follow_time()
     assert in_force(kernel) != before
     asyncio.run(agent.stop())
+
+
+def test_a_ring_that_loses_has_its_own_domain_look_around_again_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = start(tmp_path, firewall={"rules": [RULE]})
+    assert agent.flow.report_losses() == frozenset()
+    for ring, owner in (("fw_events", "firewall"), ("execs", "process")):
+        row = np.zeros(1, agent.kernel.drain(ring).dtype)
+        agent.kernel.put(ring, np.repeat(row, 1 << 20))  # type: ignore[attr-defined]
+        assert agent.flow.report_losses() == {owner}
+        assert agent.flow.losing == {ring}
+        seeded: list[str] = []
+        monkeypatch.setattr(
+            agent.kernel, "seed", lambda name, seeded=seeded: seeded.append(name) or np.empty(0)
+        )
+        asyncio.run(agent.flow.seed({owner}))
+        assert {agent.kernel.owner(name) for name in seeded} <= {owner}
+        assert bool(seeded) == (owner == "process")
+    asyncio.run(agent.stop())

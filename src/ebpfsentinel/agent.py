@@ -84,7 +84,7 @@ class Agent(Administration):
             SettingsError, KernelError: it cannot be had.
         """
         self.kernel.attach(self.interfaces())
-        await self.flow.seed()
+        await self.flow.seed(self.domains)
         self._check_attached()
         settle()
 
@@ -157,8 +157,8 @@ class Agent(Administration):
             await self._beat([d for d in self._enabled(self.settings) if d.pulse_ms >= _SECOND_MS])
             await self.flow.sweep()
             self._end_exceptions()
-            if self.flow.report_losses() or ticks % _RESEED_TICKS == 0:
-                await self.flow.seed()
+            behind = self.flow.report_losses()
+            await self.flow.seed(behind if ticks % _RESEED_TICKS else self.domains)
             if ticks % _FILES_TICKS == 0 and self.tls.changed():
                 await self._renew_files()
             if ticks % _RESEED_TICKS == 0:

@@ -23,7 +23,7 @@ from ebpfsentinel.model.processes import DescribesProcesses
 from ebpfsentinel.naming import Naming
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -87,11 +87,13 @@ class Flow:
     def _comes_late(self, ring: str) -> bool:
         return not isinstance(self._engines[self._kernel.owner(ring)], DescribesProcesses)
 
-    async def seed(self) -> None:
-        """What was there before us: run the iterators of all domains."""
+    async def seed(self, domains: Collection[str]) -> None:
+        """What was there before us, or was missed: run the iterators of these domains."""
         for program in self._kernel.seeds():
-            owner, rows = self._kernel.owner(program), self._kernel.seed(program)
-            await self._finish(owner, self.feed(owner, program, rows))
+            owner = self._kernel.owner(program)
+            if owner in domains:
+                rows = self._kernel.seed(program)
+                await self._finish(owner, self.feed(owner, program, rows))
 
     def feed(self, domain: str, source: str, rows: Any) -> Outcome:
         """One batch through its engine, timed.
@@ -228,10 +230,10 @@ class Flow:
             found = asdict(route).items()
             alert.context |= {name: value for name, value in found if value is not None}
 
-    def report_losses(self) -> bool:
+    def report_losses(self) -> frozenset[str]:
         """Say once for each ring that losses began.
 
-        Returns whether any ring lost records since the last call.
+        Returns the domains of which a ring lost records since the last call.
         """
         lost = {ledger.ring: sum(ledger.lost.values()) for ledger in self._kernel.ledgers()}
         worse = frozenset(r for r, count in lost.items() if count > self._lost.get(r, 0))
@@ -242,7 +244,7 @@ class Flow:
         for ring in self.losing - worse:
             logger.info("ring %s loses no more records; %d in all", ring, lost.get(ring, 0))
         self._lost, self.losing = lost, worse
-        return bool(worse)
+        return frozenset(map(self._kernel.owner, worse))
 
     def _act(self, outcome: Outcome) -> None:
         for action in outcome.actions:
