@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ebpfsentinel.api.app import create_app, create_metrics_app
 from ebpfsentinel.model.settings import SettingsError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.api.grpc import GrpcListener
 
 GRACE_S = 2
+HEAD_BYTES = 64 << 10
 
 
 class _Server(uvicorn.Server):
@@ -32,11 +33,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Dated(H11Protocol):
-    """Tells the app of its connection, in ``state``.
+class _Connection(HttpToolsProtocol):
+    """Tells the app of itself in ``state``; bounds the head of a request, as uvicorn does not.
 
     ``connected_ns`` is when it was accepted (monotonic), ``certificate`` the client's, verified.
     """
+
+    _head_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         tls = transport.get_extra_info("ssl_object")
@@ -46,6 +49,21 @@ class _Dated(H11Protocol):
             "certificate": (tls.getpeercert() or None) if tls else None,
         }
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes > HEAD_BYTES:
+            self.send_400_response(f"The head of a request has at most {HEAD_BYTES} bytes.")
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
 
 
 class Listeners:
@@ -118,7 +136,7 @@ def _config(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
         lifespan="off",
         ws="websockets-sansio",
         ws_max_size=1 << 16,
-        http=_Dated,
+        http=_Connection,
         loop="asyncio",
         ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         server_header=False,

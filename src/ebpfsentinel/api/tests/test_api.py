@@ -1,5 +1,7 @@
+import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 
@@ -418,3 +420,25 @@ def test_the_description_says_what_errors_look_like(client):
             assert set(told["properties"]["error"]["properties"]) == {
                 "code", "message", "field", "pointer",
             }  # fmt: skip
+
+
+def test_a_head_without_end_is_not_kept(served):
+    with socket.create_connection(("127.0.0.1", served.listeners.http_port), timeout=20) as line:
+        line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                line.sendall(b"X-More: " + b"x" * 4000 + b"\r\n")
+        with contextlib.suppress(ConnectionError):
+            answer = line.recv(4096)
+        assert not answer or b"400" in answer.splitlines()[0]
+        with contextlib.suppress(ConnectionError):
+            while line.recv(4096):
+                pass  # ends: the connection is closed
+
+
+def test_bodies_and_requests_on_one_connection_are_not_taken_for_a_head(client):
+    body = {"id": "x" * 60_000, "priority": 1}
+    for _ in range(4):
+        assert client.post(RULES, json=body).status_code == 400
+    assert client.get("/healthz").status_code == 200
