@@ -42,11 +42,12 @@ from ebpfsentinel.auth import pki
 from tests.lab import GUARDED, Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 READS, READS_A_SECOND, FLOOD_PPS, CHUNK = 2000, 200, 1_000_000, 1 << 17
 WRITES, PRESENT = 500, 4000
 ALERTS, APART_S = 100, 0.1
+ROUNDS = 5
 PATHS = ("/api/v1/agent/status", "/api/v1/firewall/rules", "/api/v1/alerts?limit=50")
 
 
@@ -133,7 +134,8 @@ def reads() -> list[dict[str, Any]]:
             client.ask("GET", PATHS[number % len(PATHS)])
             taken.append(time.perf_counter() - due)
         pps = (judged(lab) - before) / (time.perf_counter() - began)
-    told = f"REST read, 200/s while {pps / 1e6:.1f} M packets/s are judged"
+    assert pps > 0.9 * FLOOD_PPS, f"only {pps:.0f} packets/s were judged"
+    told = "REST read, 200/s while 1 M packets/s are judged"
     return [row(f"{told}, p{p}", "ms", *goal, at(taken, p)) for p, goal in
             ((50, (5, 2)), (99, (30, 10)))]  # fmt: skip
 
@@ -305,9 +307,22 @@ def row(name: str, unit: str, must: float, aim: float, value: float) -> dict[str
             "spread": [found, found], "runs": 1}  # fmt: skip
 
 
+def rounds(part: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """A part several times over, the median of each of its rows: the machine is not ours alone."""
+    made = [part() for _ in range(ROUNDS)]
+    for nth, first in enumerate(made[0]):
+        values = [each[nth]["median"] for each in made]
+        first |= {
+            "median": statistics.median(values),
+            "spread": [min(values), max(values)],
+            "runs": ROUNDS,
+        }
+    return made[0]
+
+
 def run() -> list[dict[str, Any]]:
     """All figures."""
-    return [*reads(), *writes(), *alerts(), *memory()]
+    return [*rounds(reads), *rounds(writes), *alerts(), *memory()]
 
 
 if __name__ == "__main__":

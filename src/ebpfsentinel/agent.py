@@ -15,7 +15,7 @@ from ebpfsentinel.administration import Administration
 from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.flow import DROPPED
 from ebpfsentinel.kernel import clock, interfaces
-from ebpfsentinel.model.domain import Metric
+from ebpfsentinel.model.domain import CountsSome, Metric
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.parts import settle, tidy
@@ -253,8 +253,10 @@ class Agent(Administration):
 
     def _poll(self, domain: str) -> None:
         if domain in {d.name for d in self._enabled(self.settings)}:
+            engine = self.engines[domain]
             for source in self.domains[domain].polled:
-                self.flow.feed(domain, source, self.kernel.total(source))
+                most = engine.in_use(source) if isinstance(engine, CountsSome) else None
+                self.flow.feed(domain, source, self.kernel.total(source, most))
 
     def metrics(self) -> Sequence[Metric]:
         """See :class:`ebpfsentinel.api.agent.Agent`."""

@@ -459,9 +459,9 @@ class LinuxKernel:
         """See the contract."""
         return self._map(map_name).read()
 
-    def total(self, map_name: str) -> NDArray[Any]:
+    def total(self, map_name: str, most: int | None = None) -> NDArray[Any]:
         """See the contract."""
-        return self._map(map_name).total()
+        return self._map(map_name).total(most)
 
     def drain(self, ring: str) -> NDArray[Any]:
         """See the contract."""

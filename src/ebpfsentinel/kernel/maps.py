@@ -91,20 +91,24 @@ class Map:
         )
         return np.zeros((count, possible_cpus()), padded)
 
-    def read(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """All pairs: keys ``(n,)``, values ``(n,)`` or, per CPU, ``(n, cpus)``."""
-        keys, values = self._read_batch() or self._read_singly()
+    def read(self, most: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All pairs: keys ``(n,)``, values ``(n,)`` or, per CPU, ``(n, cpus)``.
+
+        ``most``: of an array, no more than the first so many need be there.
+        """
+        size = self.max_entries if most is None else min(most, self.max_entries)
+        keys, values = self._read_batch(size) or self._read_singly()
         return keys, values["value"] if self.per_cpu else values
 
-    def _read_batch(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    def _read_batch(self, size: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """Batched lookup; None where this kernel has none for the map's type."""
-        keys, values = np.zeros(self.max_entries, self.key), self._values(self.max_entries)
+        keys, values = np.zeros(size, self.key), self._values(size)
         cursor = ffi.new("char[]", max(self.key.itemsize, 8))
         done = 0
         stride = values.strides[0] if len(values) else 0
         count = ffi.new("uint32_t *")
-        while done < self.max_entries:
-            count[0] = self.max_entries - done
+        while done < size:
+            count[0] = size - done
             result = lib().bpf_map_lookup_batch(
                 self.fd,
                 cursor if done else ffi.NULL,
@@ -188,17 +192,20 @@ class Map:
         present, _ = self.read()
         self.delete(present[~np.isin(_as_void(present), _as_void(keys.astype(self.key)))])
 
-    def total(self) -> NDArray[Any]:
-        """Per-CPU values summed, shape ``(entries,)``; fields ``last_*`` take the maximum."""
-        _, values = self.read()
+    def total(self, most: int | None = None) -> NDArray[Any]:
+        """Per-CPU values summed, shape ``(entries,)``; fields ``last_*`` take the maximum.
+
+        Of an array only the first ``most`` are read, where that is said; the others are 0.
+        """
+        _, values = self.read(most)
         if not self.per_cpu:
             return values
+        summed = np.zeros(len(values) if most is None else self.max_entries, self.value)
         if self.value.names is None:
-            return np.asarray(values.sum(axis=1, dtype=self.value))
-        summed = np.zeros(len(values), self.value)
-        for name in self.value.names:
+            summed[: len(values)] = values.sum(axis=1, dtype=self.value)
+        for name in self.value.names or ():
             fold = values[name].max if name.startswith("last_") else values[name].sum
-            summed[name] = fold(axis=1)
+            summed[name][: len(values)] = fold(axis=1)
         return summed
 
     def swap(self, slot: int, value: NDArray[Any]) -> None:

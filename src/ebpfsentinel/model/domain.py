@@ -8,7 +8,7 @@ domain is adding a folder.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,6 +167,14 @@ class Metric:
     labels: Mapping[str, str]
     value: float
     buckets: tuple[tuple[float, int], ...] = ()
+
+
+@runtime_checkable
+class CountsSome(Protocol):
+    """An engine that knows how much of its polled arrays is in use; no engine has to."""
+
+    def in_use(self, source: str) -> int | None:
+        """How many entries of the array, from the first on; None: all."""
 
 
 class Engine(Protocol):

@@ -289,10 +289,11 @@ class Kernel(Protocol):
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keys ``(n,)`` and values ``(n,)``; of a per-CPU map, values are ``(n, cpus)``."""
 
-    def total(self, map_name: str) -> NDArray[Any]:
+    def total(self, map_name: str, most: int | None = None) -> NDArray[Any]:
         """A per-CPU array summed over CPUs, shape ``(entries,)``.
 
-        Fields named ``last_*`` take the maximum instead.
+        Fields named ``last_*`` take the maximum instead. Reading costs a microsecond an entry: so
+        where only the first ``most`` are in use, the others are 0 unread.
         """
 
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from ebpfsentinel.model.packets import WOULD, alert_of, alike
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-MAX_ALERTS = 500
+MAX_ALERTS = 100
 """Alerts that one batch may make; a flood of forged sources is counted, not listed."""
 
 _OVER = ": more than it lets one source begin"

@@ -152,6 +152,11 @@ class FirewallEngine:
         self._mirrors, self._links = set(state.mirrors.values()), plan.links
         self.usage.keep(state.numbers, state.new)
 
+    def in_use(self, source: str) -> int | None:
+        """Of counters by rule, those that a rule ever had."""
+        by_rule = source in {"fw_count", "fw_over"}
+        return max(self._set.names, default=0) + 1 if by_rule else None
+
     def feed(self, source: str, rows: NDArray[Any], now_ns: int) -> Outcome:
         """Events to alerts, one for all equal ones; counters are kept for views."""
         if source == "fw_count":

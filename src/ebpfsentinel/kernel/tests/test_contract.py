@@ -372,6 +372,8 @@ def test_a_write_to_a_per_cpu_array_reaches_every_cpu(kernel):
     total = kernel.total("c_count")
     assert (total.shape, total.dtype) == ((2,), COUNT)
     assert total.tolist() == [(0, 0), (2 * cpus, 7)]
+    assert kernel.total("c_count", 2).tolist() == total.tolist()
+    assert kernel.total("c_count", 1).tolist() == [(0, 0), (0, 0)]
 
 
 def test_a_swap_changes_the_verdict_and_a_bad_slot_is_refused(kernel):
