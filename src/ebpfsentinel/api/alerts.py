@@ -1,7 +1,6 @@
 """Alerts: what was raised, what is being raised, and what was no alarm after all."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -27,10 +26,11 @@ from ebpfsentinel.api.query import (
     known_only,
     severity,
 )
+from ebpfsentinel.api.trail import note
 from ebpfsentinel.api.wanted import Wanted, wanted
 from ebpfsentinel.model.alert import Alert, as_json
 from ebpfsentinel.model.missed import Missed
-from ebpfsentinel.store import AlertQuery, AuditEntry
+from ebpfsentinel.store import AlertQuery
 
 KEEPALIVE_S = 15.0
 _json = msgspec.json.encode
@@ -111,7 +111,7 @@ def alert_routes(agent: Agent) -> Sequence[Any]:
     async def mark(alert_id: FromPath[str]) -> Marked:
         if not agent.store.alerts.mark_false_positive(alert_id):
             raise Refusal(404, "ALERT_NOT_FOUND", f"There is no alert {alert_id[:256]!r}.")
-        _audit(agent, alert_id)
+        note(agent, "alerts", "false_positive", actor=actor(), detail=alert_id)
         return Marked(alert_id, marked=True)
 
     return [alerts, mark, _stream(agent), _socket(agent)]
@@ -195,16 +195,3 @@ async def _live(
                 return
             else:
                 yield told
-
-
-def _audit(agent: Agent, alert_id: str) -> None:
-    if not agent.settings.audit.enabled:
-        return
-    entry = AuditEntry(
-        timestamp_ns=time.time_ns(),
-        component="alerts",
-        action="false_positive",
-        actor=actor(),
-        detail=alert_id,
-    )
-    agent.store.audit.append([entry])

@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.changes import Confirm, waiting_answer
 from ebpfsentinel.api.errors import ErrorBody, Refusal, bad_body
 from ebpfsentinel.api.scopes import check_namespace
+from ebpfsentinel.api.trail import note
 from ebpfsentinel.config import convert
 from ebpfsentinel.config.read import read
 from ebpfsentinel.model.alert import Alert
@@ -23,7 +23,6 @@ from ebpfsentinel.model.identity import Role
 from ebpfsentinel.model.kernel import Kernel
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.store import AuditEntry
 
 _FAULT = {
     400: ResponseSpec(ErrorBody, description="Refused; the message names place and remedy"),
@@ -69,16 +68,7 @@ class CardAgent:
 
     def audit(self, action: str, detail: str) -> None:
         """Write down what was done, as all writes are."""
-        if not self._agent.settings.audit.enabled:
-            return
-        entry = AuditEntry(
-            timestamp_ns=time.time_ns(),
-            component=self._name,
-            action=action,
-            actor=actor(),
-            detail=detail,
-        )
-        self._agent.store.audit.append([entry])
+        note(self._agent, self._name, action, actor=actor(), detail=detail)
 
     def process(self, pid: int, start_ns: int) -> Mapping[str, Any]:
         """All that is known of a process."""

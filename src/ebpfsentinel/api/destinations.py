@@ -1,6 +1,5 @@
 """Where alerts go, and which of them nobody wants to hear of: destinations and exceptions."""
 
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,10 +12,10 @@ from ebpfsentinel.alerts import AlertException, Scope
 from ebpfsentinel.api.actor import actor
 from ebpfsentinel.api.agent import Agent
 from ebpfsentinel.api.errors import Refusal
+from ebpfsentinel.api.trail import note
 from ebpfsentinel.exemptions import UnknownAlert
 from ebpfsentinel.model.settings import SettingsError, parse_duration
 from ebpfsentinel.sinks import DestinationView
-from ebpfsentinel.store import AuditEntry
 
 _SHOWN = 256
 
@@ -123,17 +122,14 @@ def _exceptions(agent: Agent) -> Sequence[Any]:
 
 
 def _audit(agent: Agent, action: str, about: AlertException) -> None:
-    if not agent.settings.audit.enabled:
-        return
     scopes = ", ".join(f"{scope} {value}" for scope, value in about.wanted.items())
-    entry = AuditEntry(
-        timestamp_ns=time.time_ns(),
-        component="alerts",
-        action=action,
+    note(
+        agent,
+        "alerts",
+        action,
         actor=actor(),
         rule_id=about.id,
         before=about if action == "exception_removed" else None,
         after=about if action == "exception_added" else None,
         detail=f"{about.component} {about.rule_id}; {scopes or 'every alert of it'}"[:512],
     )
-    agent.store.audit.append([entry])

@@ -28,6 +28,14 @@ _MOST_BYTES = 8192
 _STRANGERS = "many addresses"
 
 
+def note(agent: Agent, component: str, action: str, **more: Any) -> None:
+    """Keep one entry, now, where an audit trail is kept; ``more`` as in :class:`AuditEntry`."""
+    if agent.settings.audit.enabled:
+        now_ns = time.time_ns()
+        entry = AuditEntry(timestamp_ns=now_ns, component=component, action=action, **more)
+        agent.store.audit.append([entry])
+
+
 class Trail:
     """Keeps refusals of one door of ``agent``."""
 
@@ -58,17 +66,15 @@ class Trail:
             return  # told as logins and floods
         parts = parts_of(scope["path"])
         identity = scope.get("state", {}).get("identity")
-        self._keep(
-            AuditEntry(
-                timestamp_ns=time.time_ns(),
-                component=(parts[2] if parts[:2] == ("api", "v1") and parts[2:] else "api")[:64],
-                action="request_refused",
-                actor=identity.name if identity else "",
-                rule_id=parts[4][:256] if parts[4:] else "",
-                detail=f"{scope['method']} {scope['path'][:200]}: {status} {_reason(body)}",
-                src_ip=_address(scope),
-                result="failed" if status >= 500 else "refused",
-            )
+        note(
+            self._agent,
+            (parts[2] if parts[:2] == ("api", "v1") and parts[2:] else "api")[:64],
+            "request_refused",
+            actor=identity.name if identity else "",
+            rule_id=parts[4][:256] if parts[4:] else "",
+            detail=f"{scope['method']} {scope['path'][:200]}: {status} {_reason(body)}",
+            src_ip=_address(scope),
+            result="failed" if status >= 500 else "refused",
         )
 
     def stopped(self, address: str, actor: str, status: int, reason: str) -> None:
@@ -88,21 +94,11 @@ class Trail:
             self._tell(key, "", f"{more} more within {WINDOW_S:.0f} s")
 
     def _tell(self, key: tuple[str, str], actor: str, detail: str) -> None:
-        self._keep(
-            AuditEntry(
-                timestamp_ns=time.time_ns(),
-                component="auth",
-                action=key[1],
-                actor=actor,
-                src_ip=key[0],
-                detail=detail,
-                result="refused",
-            )
-        )
-
-    def _keep(self, entry: AuditEntry) -> None:
-        if self._agent.settings.audit.enabled:
-            self._agent.store.audit.append([entry])
+        address, action = key
+        note(
+            self._agent, "auth", action,
+            actor=actor, src_ip=address, detail=detail, result="refused",
+        )  # fmt: skip
 
 
 def _address(scope: Mapping[str, Any]) -> str:

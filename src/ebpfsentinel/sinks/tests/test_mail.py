@@ -1,16 +1,13 @@
 """Mails to a real server: STARTTLS, TLS at once, login, refusals."""
 
 import asyncio
-import datetime as dt
 import email
 import json
-import ssl
 
 import msgspec
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
-from ebpfsentinel.auth.pki import authority, server
 from ebpfsentinel.model.alert import as_json
 from ebpfsentinel.model.alerting import Alerting
 from ebpfsentinel.sinks.backlog import Item
@@ -18,18 +15,6 @@ from ebpfsentinel.sinks.formats.origin import Origin
 from ebpfsentinel.sinks.sender import SendError
 from ebpfsentinel.sinks.senders import mail
 from ebpfsentinel.sinks.tests.receivers import alert
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    folder, now = tmp_path_factory.mktemp("pki"), dt.datetime.now(dt.UTC)
-    ca = authority("test", now)
-    leaf = server("127.0.0.1", ["127.0.0.1"], ca, now)
-    (folder / "ca.pem").write_bytes(ca.certificate_pem())
-    (folder / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "leaf.pem")
-    return context, str(folder / "ca.pem")
 
 
 class Inbox:

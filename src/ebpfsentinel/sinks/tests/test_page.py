@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import re
 import socket
-import ssl
 from pathlib import Path
 
 import msgspec
@@ -13,7 +11,6 @@ import pytest
 import yaml
 from grpclib.server import Server
 
-from ebpfsentinel.auth.pki import authority, server
 from ebpfsentinel.model.alerting import Alerting
 from ebpfsentinel.sinks import Router
 from ebpfsentinel.sinks.tests.receivers import HttpReceiver
@@ -29,18 +26,6 @@ EXAMPLES = [
 ROUTES = [(whole, route) for whole in EXAMPLES for route in whole["routes"]]
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory):
-    folder, now = tmp_path_factory.mktemp("pki"), dt.datetime.now(dt.UTC)
-    ca = authority("test", now)
-    leaf = server("127.0.0.1", ["127.0.0.1"], ca, now)
-    (folder / "ca.pem").write_bytes(ca.certificate_pem())
-    (folder / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "leaf.pem")
-    return context, str(folder / "ca.pem")
-
-
 @contextlib.asynccontextmanager
 async def collector():
     served, listening = Server([Collector()]), socket.create_server(("127.0.0.1", 0))
@@ -50,9 +35,9 @@ async def collector():
     await served.wait_closed()
 
 
-async def redirected(stack, whole, route, pki, folder):
+async def redirected(stack, whole, route, tls, folder):
     """The example with our receivers in place of its own."""
-    context, ca = pki
+    context, ca = tls
     route = route | {"ca_path": ca}
     kind = route["destination"]
     if kind == "file":
@@ -79,10 +64,10 @@ async def redirected(stack, whole, route, pki, folder):
 
 
 @pytest.mark.parametrize(("whole", "route"), ROUTES, ids=[route["name"] for _, route in ROUTES])
-def test_an_example_of_the_page_arrives(whole, route, pki, tmp_path):
+def test_an_example_of_the_page_arrives(whole, route, tls, tmp_path):
     async def body():
         async with contextlib.AsyncExitStack() as stack:
-            settings = await redirected(stack, whole, route, pki, tmp_path)
+            settings = await redirected(stack, whole, route, tls, tmp_path)
             router = Router(tmp_path / "spool", "9.9")
             router.configure(msgspec.convert(settings, Alerting))
             assert await router.test(route["name"]) == ""

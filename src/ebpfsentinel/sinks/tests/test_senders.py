@@ -1,7 +1,6 @@
 """Every sender against a real server: what arrives, and what it makes of a refusal."""
 
 import asyncio
-import datetime as dt
 import gzip
 import json
 import re
@@ -18,7 +17,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 
-from ebpfsentinel.auth.pki import authority, server
 from ebpfsentinel.model.alert import as_json
 from ebpfsentinel.model.alerting import Alerting
 from ebpfsentinel.sinks.backlog import Item
@@ -43,19 +41,6 @@ def sender(destination, *, smtp=None, otlp=None, **route):
 
 def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    """A server's TLS context for 127.0.0.1, and the path of the CA behind it."""
-    folder, now = tmp_path_factory.mktemp("pki"), dt.datetime.now(dt.UTC)
-    ca = authority("test", now)
-    leaf = server("127.0.0.1", ["127.0.0.1", "localhost"], ca, now)
-    (folder / "ca.pem").write_bytes(ca.certificate_pem())
-    (folder / "leaf.pem").write_bytes(leaf.certificate_pem() + leaf.key_pem())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "leaf.pem")
-    return context, str(folder / "ca.pem")
 
 
 def test_a_webhook_over_tls_is_checked_against_the_ca(tls):
