@@ -32,19 +32,18 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.flood import Flood, on_one_core
+from bench.flood import Flood
 from ebpfsentinel.auth import pki
 from tests.lab import GUARDED, Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-READS, READS_A_SECOND, FLOOD_PPS, CHUNK = 2000, 200, 1_000_000, 1 << 17
+READS, READS_A_SECOND, FLOOD_PPS = 2000, 200, 1_000_000
 WRITES, PRESENT = 500, 4000
 ALERTS, APART_S = 100, 0.1
 ROUNDS = 5
@@ -94,24 +93,8 @@ def rule(number: int, prefix: str = "r") -> dict[str, Any]:
 @contextlib.contextmanager
 def flooded(lab: Lab) -> Iterator[None]:
     """A million packets a second, on average, from one core."""
-    flood, ended = Flood(lab, 5000), threading.Event()
-
-    def carry() -> None:
-        with on_one_core():
-            due = time.perf_counter()
-            while not ended.is_set():
-                flood.send(CHUNK)
-                due += CHUNK / FLOOD_PPS
-                ended.wait(max(0.0, due - time.perf_counter()))
-
-    thread = threading.Thread(target=carry)
-    thread.start()
-    try:
+    with contextlib.closing(Flood(lab, 5000)) as flood, flood.flowing(FLOOD_PPS):
         yield
-    finally:
-        ended.set()
-        thread.join()
-        flood.close()
 
 
 def judged(lab: Lab) -> int:

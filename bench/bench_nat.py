@@ -45,7 +45,8 @@ from ebpfsentinel.kernel.load import LinuxKernel
 from tests.lab import Lab, ip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 RUNS, ROUNDS, REPEATS = 9, 5, 400
 FRAME_BYTES = 80
@@ -297,18 +298,7 @@ class _Lab(routed.Routed):
 def traffic() -> Iterator[dict[str, Any]]:
     """Throughput and connections: ours, nftables, and plain forwarding."""
     ways = ("ours", "nftables", "plain forwarding")
-    bits: dict[str, list[float]] = {way: [] for way in ways}
-    connections: dict[str, list[float]] = {way: [] for way in ways}
-    with tempfile.TemporaryDirectory() as folder:
-        lab = _Lab(Path(folder))
-        try:
-            for _ in range(ROUNDS):
-                for way in ways:
-                    with _translating(lab, way):
-                        bits[way].append(_iperf3(lab))
-                        connections[way].append(_connections(lab))
-        finally:
-            lab.close()
+    bits, connections = _in_turn(ways, _translating)
     for way in ways:
         gigabits = [each / 1e9 for each in bits[way]]
         yield _row(f"iperf3 through a router that masquerades, {way}", "Gbit/s", gigabits)
@@ -319,6 +309,21 @@ def traffic() -> Iterator[dict[str, Any]]:
         ("throughput: ours / no translation", _ratios(bits, "plain forwarding"), (0.9, 0.95)),
     ):
         yield _row(f"NAT, {name}", "ratio", found, *goals)
+
+
+def _in_turn(
+    ways: Sequence[str], routing: Callable[[_Lab, str], AbstractContextManager[None]]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Bits and connections a second of each way, one way after the other in every round."""
+    bits: dict[str, list[float]] = {way: [] for way in ways}
+    connections: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(_Lab(Path(folder))) as lab:
+        for _ in range(ROUNDS):
+            for way in ways:
+                with routing(lab, way):
+                    bits[way].append(_iperf3(lab))
+                    connections[way].append(_connections(lab))
+    return bits, connections
 
 
 def _ratios(found: dict[str, list[float]], other: str) -> list[float]:

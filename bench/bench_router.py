@@ -9,12 +9,10 @@ that client and server share. One run after the other, in turn.
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.bench_enforce import _row
-from bench.bench_nat import _OURS, ROUNDS, _connections, _iperf3, _Lab, _ratios
+from bench.bench_nat import _OURS, _in_turn, _Lab, _ratios
 from bench.flood import nft
 from ebpfsentinel.domains.nat.tests import routed
 
@@ -60,18 +58,7 @@ def run() -> list[dict[str, Any]]:
 
 
 def _rows() -> Iterator[dict[str, Any]]:
-    bits: dict[str, list[float]] = {way: [] for way in _WAYS}
-    connections: dict[str, list[float]] = {way: [] for way in _WAYS}
-    with tempfile.TemporaryDirectory() as folder:
-        lab = _Lab(Path(folder))
-        try:
-            for _ in range(ROUNDS):
-                for way in _WAYS:
-                    with _routing(lab, way):
-                        bits[way].append(_iperf3(lab))
-                        connections[way].append(_connections(lab))
-        finally:
-            lab.close()
+    bits, connections = _in_turn(_WAYS, _routing)
     for way in _WAYS:
         gigabits = [each / 1e9 for each in bits[way]]
         yield _row(f"iperf3 through conntrack, NAT and scrub, {way}", "Gbit/s", gigabits)

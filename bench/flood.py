@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import struct
@@ -64,8 +65,8 @@ class Flood:
             check(lib().bpf_prog_test_run_opts(program, options), "sending live frames")
 
     @contextlib.contextmanager
-    def flowing(self) -> Iterator[None]:
-        """In the background, on one core, as long as the context lasts.
+    def flowing(self, pps: float = math.inf) -> Iterator[None]:
+        """In the background, on one core, as long as the context lasts; on average at ``pps``.
 
         In bursts of a few milliseconds: while BPF_PROG_RUN goes on, no grace period of RCU ends on
         its core, as it would between the polls of a network card, and changes wait for those.
@@ -74,8 +75,12 @@ class Flood:
 
         def carry() -> None:
             with on_one_core():
+                due = time.perf_counter()
                 while not ended.is_set():
                     self.send(_CHUNK)
+                    due += _CHUNK / pps
+                    if (left := due - time.perf_counter()) > 0:
+                        ended.wait(left)
 
         thread = threading.Thread(target=carry)
         thread.start()
