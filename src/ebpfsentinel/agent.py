@@ -40,6 +40,8 @@ _MEASURE_TICKS = 10
 _FILES_TICKS = 2
 _MEASURE_S = 0.1
 _FRESH_TIMES, _FRESH_S = 10, 0.2
+_SETTLED_TICKS = 60
+"""An agent that has gone on for so long needs nobody who would take over in its place."""
 _SEEN = ("interfaces", "namespaces", "own_addresses")
 """What a change of links or addresses may make another; all domains then plan again."""
 
@@ -58,6 +60,7 @@ class Agent(Administration):
         self._woken = asyncio.Event()
         self._stale_at: dict[str, float] = {}
         self.ticked_s = time.monotonic()
+        self._handing_over = False
 
     async def prepare(self) -> None:
         """Load the programs and, meanwhile, plan; nothing is attached yet.
@@ -108,6 +111,17 @@ class Agent(Administration):
             loop.remove_reader(links)
             links.close()
             self._listen(loop, on=False)
+        if not self._handing_over:  # we were told to end; what a failed start finds, it leaves
+            self.kernel.outlive(on=False)
+
+    def hand_over(self) -> None:
+        """Everything stays in force when we end, for the next agent to take over.
+
+        Raises:
+            KernelError: it cannot; we go on.
+        """
+        self.kernel.outlive(on=True)
+        self._handing_over = True
 
     async def stop(self) -> None:
         """Take in what is still in the rings, then leave the kernel and the store."""
@@ -161,6 +175,8 @@ class Agent(Administration):
             await self.flow.seed(behind if ticks % _RESEED_TICKS else self.domains)
             if ticks % _FILES_TICKS == 0 and self.tls.changed():
                 await self._renew_files()
+            if ticks == _SETTLED_TICKS and not self._handing_over:
+                self.kernel.outlive(on=False)
             if ticks % _RESEED_TICKS == 0:
                 self.exemptions.save_hits()
                 tidy()

@@ -37,6 +37,7 @@ _VERBS = {
     "changes": "changes:changes",
     "config": "config:config",
     "confirm": "changes:confirm",
+    "hand-over": "upgrade:hand_over",
     "keys": "keys:keys",
     "tls": "tls:tls",
     "whoami": "keys:whoami",

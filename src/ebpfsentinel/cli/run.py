@@ -54,6 +54,7 @@ async def _run(config: Path | None, flags: dict[str, Any]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGUSR1, _hand_over, agent, ended)
     preparing = asyncio.create_task(agent.prepare())
     await asyncio.sleep(0)  # the verifier is at work while we import
     if preparing.done():  # refused at once, such as by another agent: say that first
@@ -82,6 +83,17 @@ async def _run(config: Path | None, flags: dict[str, Any]) -> int:
         await asyncio.gather(reloads, return_exceptions=True)
     logger.info("eBPFsentinel agent ended")
     return 0
+
+
+def _hand_over(agent: Agent, ended: asyncio.Event) -> None:
+    """End, and leave everything in force: the next version is about to start."""
+    try:
+        agent.hand_over()
+    except KernelError as error:
+        logger.error("nothing is handed over, the agent goes on: %s", error)  # noqa: TRY400
+    else:
+        logger.info("what is in force is left to the next agent")
+        ended.set()
 
 
 async def _follow(agent: Agent, ended: asyncio.Event) -> None:

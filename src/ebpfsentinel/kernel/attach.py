@@ -124,6 +124,21 @@ def leave(place: Place, *, keep: bool) -> None:
     place.hooks.clear()
 
 
+def to_pin(place: Place, pins: Path) -> dict[Path, int]:
+    """The links of a place by where they would be pinned."""
+    return {
+        pins / f"{place.ifindex}-{kind}": hook.fd
+        for kind, hook in place.hooks.items()
+        if hook.fd >= 0
+    }
+
+
+def repin(place: Place, pins: Path | None) -> None:
+    """The links of a place are pinned there now, or nowhere any more."""
+    for kind, hook in place.hooks.items():
+        hook.pin = _pin(pins, place.ifindex, kind) if hook.fd >= 0 else None
+
+
 def _let_go(place: Place, kind: str, hook: Hook, *, keep: bool) -> None:
     if hook.fd < 0:
         with contextlib.suppress(KernelError):

@@ -142,7 +142,8 @@ class FakeKernel:
         self.engaged: set[str] = set()
         self.lapses: tuple[int, tuple[str, ...]] = (0, ())
         self._head = np.zeros(1, HEAD)
-        self._keep, self._cpus = on_exit is OnExit.KEEP, cpus
+        self._keep = self._outlives = on_exit is OnExit.KEEP
+        self._cpus = cpus
         self._how = "native" if xdp_mode is XdpMode.AUTO else str(xdp_mode)
         self._refused = refused or {}
         self._objects: dict[str, _Loaded] = {}
@@ -287,10 +288,14 @@ class FakeKernel:
             if ring.fd >= 0:
                 os.close(ring.fd)
         self._tracing.clear()
-        if self._keep:
+        if self._outlives:
             return
         for held in (self._places, self._rings, self._maps, self._objects):
             held.clear()
+
+    def outlive(self, *, on: bool) -> None:
+        """See the contract."""
+        self._outlives = on or self._keep
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""

@@ -28,7 +28,7 @@ from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
-from ebpfsentinel.kernel.maps import RINGBUF, pointer
+from ebpfsentinel.kernel.maps import DEVMAP_HASH, RINGBUF, pointer
 from ebpfsentinel.kernel.objects import (
     HOST_KINDS,
     INTERFACE_KINDS,
@@ -88,6 +88,7 @@ class LinuxKernel:
         pin_root: Path = pins.ROOT,
     ) -> None:
         self._keep = on_exit is OnExit.KEEP
+        self._outlives = self._keep or pins.handed_over(pin_root)
         self._mode = xdp_mode
         self._root = pin_root
         self._objects: dict[str, LoadedObject] = {}
@@ -111,7 +112,7 @@ class LinuxKernel:
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
-        if self._keep:
+        if self._outlives:
             pins.prepare(self._root)
         if _DISPATCH not in self._objects:
             self._take(_DISPATCH, self._load_dispatch())
@@ -122,7 +123,7 @@ class LinuxKernel:
         self._enabled = tuple(domain.name for domain in domains)
         if not self._has(MOVE):
             self.apply([FlowTable(None)])  # nobody writes it: what it says would grow old
-        if self._places or not self._keep:
+        if self._places or not self._outlives:
             self._fill_chains()
 
     def _has(self, program: str) -> bool:
@@ -160,7 +161,7 @@ class LinuxKernel:
         return loaded
 
     def _load_object(self, path: Path, cards: Sequence[Program]) -> LoadedObject:
-        folder = self._root / "maps" if self._keep else None
+        folder = self._root / "maps" if self._outlives else None
         shared = self._objects[_DISPATCH].maps if _DISPATCH in self._objects else {}
         try:
             return load_object(path, cards, shared, folder, fragments=self._fragments)
@@ -351,7 +352,7 @@ class LinuxKernel:
         self.measure(on=False)
         self._let_go()
         for place in self._places.values():
-            hooks.leave(place, keep=self._keep)
+            hooks.leave(place, keep=self._outlives)
         self._places.clear()
         self._claims.keep(set())
         _destroy(list(self._tracing.values()))
@@ -363,6 +364,30 @@ class LinuxKernel:
             lib().bpf_object__close(loaded.handle)
         self._objects.clear()
         self._maps.clear()
+
+    def outlive(self, *, on: bool) -> None:
+        """See the contract. A clsact filter (before Linux 6.6) has no link that could be pinned."""
+        if self._outlives == (on or self._keep):
+            return
+        if on:
+            self._hand_over()
+        else:
+            pins.detach_all(self._root)
+        self._outlives = on
+        for place in self._places.values():
+            hooks.repin(place, self._links())
+
+    def _hand_over(self) -> None:
+        if pins.occupied(self._root):
+            raise KernelError(
+                f"{self._root} holds what another agent kept: "
+                "end that one, and run: ebpfsentinel-agent detach --all"
+            )
+        folder, links = self._root / "maps", self._root / "links"
+        pinned = {folder / m.name: m.fd for m in self._maps.values() if m.type != DEVMAP_HASH}
+        for place in self._places.values():
+            pinned |= hooks.to_pin(place, links)
+        pins.hand_over(pinned, self._root)
 
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
@@ -416,7 +441,7 @@ class LinuxKernel:
 
     def _links(self) -> Path | None:
         """Where links are pinned, if they are."""
-        return self._root / "links" if self._keep else None
+        return self._root / "links" if self._outlives else None
 
     def protect(self, floor: Floor) -> None:
         """See the contract."""

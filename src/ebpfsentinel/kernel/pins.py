@@ -1,7 +1,9 @@
 """Where enforcement is pinned, so that it outlives the agent, and how to take it away.
 
 Layout below the root (default ``/sys/fs/bpf/ebpfsentinel``): ``maps/<map>`` and
-``links/<ifindex>-<hook>``. Nothing is pinned under ``on_exit: detach``.
+``links/<ifindex>-<hook>``. Nothing is pinned under ``on_exit: detach``, unless one agent hands over
+to the next: then there is a folder ``handed-over-<network namespace>`` beside them, until the next
+has settled.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebpfsentinel.kernel.libbpf import lib
+from ebpfsentinel.kernel.libbpf import check, lib
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 ROOT = Path("/sys/fs/bpf/ebpfsentinel")
 _BPFFS_MAGIC, _TRACEFS_MAGIC = 0xCAFE4A11, 0x74726163
@@ -84,6 +86,37 @@ def drop_maps(names: Iterable[str], root: Path = ROOT) -> None:
     """Unpin maps; what uses them goes on until it is replaced."""
     for name in names:
         (root / "maps" / name).unlink(missing_ok=True)
+
+
+def occupied(root: Path = ROOT) -> bool:
+    """Is anything kept here?"""
+    return any((root / "maps").glob("*")) or any((root / "links").glob("*"))
+
+
+def _mark(root: Path) -> Path:
+    """Interfaces have their numbers by network namespace: only an agent of the same is the next."""
+    return root / f"handed-over-{Path('/proc/self/ns/net').stat().st_ino}"
+
+
+def handed_over(root: Path = ROOT) -> bool:
+    """Did an agent leave what is kept here to the next one?"""
+    return _mark(root).is_dir()
+
+
+def hand_over(pinned: Mapping[Path, int], root: Path = ROOT) -> None:
+    """Pin descriptors where the next agent looks for them; all of them, or none.
+
+    Raises:
+        KernelError: one cannot be pinned.
+    """
+    prepare(root)
+    try:
+        for path, fd in pinned.items():
+            check(lib().bpf_obj_pin(fd, os.fsencode(path)), f"pinning {path}")
+        _mark(root).mkdir(mode=0o700, exist_ok=True)
+    except BaseException:
+        detach_all(root)
+        raise
 
 
 def detach_all(root: Path = ROOT) -> list[str]:

@@ -271,6 +271,15 @@ class Kernel(Protocol):
     def detach(self) -> None:
         """Leave: unpin and detach, or, under ``on_exit: keep``, leave everything in force."""
 
+    def outlive(self, *, on: bool) -> None:
+        """What is in force stays when this process ends, for the next one to take over.
+
+        Whatever ``on_exit`` says; off, it goes by ``on_exit`` again.
+
+        Raises:
+            KernelError: it cannot stay, such as where another agent's is kept; nothing changes.
+        """
+
     def apply(self, actions: Sequence[Action]) -> None:
         """Carry out the actions in order."""
 

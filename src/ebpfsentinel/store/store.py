@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ebpfsentinel.store.alerts import Alerts
 from ebpfsentinel.store.audit import Audit
 from ebpfsentinel.store.database import Database
+from ebpfsentinel.store.holder import Holder
 from ebpfsentinel.store.items import Items, Memos, Unconfirmed
 from ebpfsentinel.store.keys import Keys
 
@@ -35,6 +36,7 @@ class Store:
     ) -> None:
         self.folder = state_dir
         self._database = Database(state_dir / FILE)
+        self._holder = Holder(state_dir)
         self.items = Items(self._database)
         self.memos = Memos(self._database)
         self.unconfirmed = Unconfirmed(self._database)
@@ -74,3 +76,4 @@ class Store:
     def close(self) -> None:
         """Write what waits, and close."""
         self._database.close()
+        self._holder.close()

@@ -570,6 +570,54 @@ def test_a_chain_that_is_held_keeps_its_programs_when_its_pin_goes(card, held):
         detach_all(root)
 
 
+@pytest.fixture
+def pinned():
+    root = ROOT.with_name(f"contract-{uuid.uuid4().hex[:8]}")
+    yield root
+    detach_all(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+def test_what_is_handed_over_stays_and_the_next_takes_it_over(card, pinned):
+    with OnThisMachine(pinned).interface() as (name, _):
+        first = LinuxKernel(pin_root=pinned)
+        first.load([card])
+        first.attach([name])
+        first.run("xdp_root", FRAME, repeat=3)
+        first.outlive(on=True)
+        (link,) = (pinned / "links").iterdir()
+        first.detach()
+        assert link.exists()
+        second = LinuxKernel(pin_root=pinned)
+        second.load([card])
+        second.attach([name])
+        second.run("xdp_root", FRAME, repeat=2)
+        assert second.total("c_count")["packets"][0] == 5
+        second.outlive(on=False)
+        assert not pinned.exists()
+        assert [place.interface for place in second.attachments()] == [name]
+        second.detach()
+        third = LinuxKernel(pin_root=pinned)
+        third.load([card])
+        third.attach([name])  # nobody is in its way
+        assert third.total("c_count")["packets"][0] == 0
+        third.detach()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
+def test_nothing_is_handed_over_where_another_keeps_its_own(card, pinned):
+    other = LinuxKernel(OnExit.KEEP, pin_root=pinned)
+    other.load([card])
+    kept = sorted(pinned.rglob("*"))
+    kernel = LinuxKernel(pin_root=pinned)
+    kernel.load([card])
+    with pytest.raises(KernelError, match="detach --all"):
+        kernel.outlive(on=True)
+    assert sorted(pinned.rglob("*")) == kept
+    kernel.detach()
+    other.detach()
+
+
 def map_id(fd):
     info, size = ffi.new("uint32_t[64]"), ffi.new("uint32_t *", 256)
     check(lib().bpf_obj_get_info_by_fd(fd, info, size), "asking")
@@ -741,6 +789,13 @@ def test_a_refused_program_that_is_needed_ends_the_start(bench, card):
     needed = replace(card, name="needed", programs=PROGRAMS[:2])
     with pytest.raises(KernelError, match="contract_absent"):
         bench.kernel.load([needed])
+
+
+def test_who_does_not_hand_over_leaves_nothing(kernel):
+    kernel.outlive(on=False)
+    kernel.detach()
+    with pytest.raises(KeyError):
+        kernel.read("c_hash")
 
 
 def test_after_detach_nothing_is_there(kernel):

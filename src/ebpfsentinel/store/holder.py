@@ -1,0 +1,76 @@
+"""Which agent uses a state folder: it holds a lock on the file ``lock`` in it.
+
+A lock of fcntl(2) goes with its process, however that ends, is not inherited by children, and
+tells whose it is: so there is no file with a process id that could be out of date. Agents share
+the lock, for nothing forbids two of them on one folder; who needs the folder alone asks for more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FILE = "lock"
+_FLOCK = struct.Struct("@hhqqi4x")
+
+
+class Holder:
+    """While it is there, this process is one that uses the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._fd = -1
+        with contextlib.suppress(OSError):  # a folder that cannot be written is told of elsewhere
+            self._fd = _open(folder)
+            fcntl.lockf(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Use it no more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def holder(folder: Path) -> int:
+    """The process of an agent that uses the folder; 0: none does.
+
+    Raises:
+        OSError: it cannot be asked.
+    """
+    try:
+        fd = os.open(folder / _FILE, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+    finally:
+        os.close(fd)
+    return 0 if kind == fcntl.F_UNLCK else int(pid)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else uses the folder until the end of the block.
+
+    Raises:
+        BlockingIOError: an agent does.
+        OSError: the folder cannot be written.
+    """
+    fd = _open(folder)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _open(folder: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(folder / _FILE, flags, 0o600)
