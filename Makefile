@@ -7,6 +7,7 @@
 #   make demo    friendly and hostile traffic in two network namespaces, verdicts and alerts live
 #   make check   style, types, layers, and whether all that is generated is fresh
 #   make bench   measure, and write the table of docs/performance.md
+#   make soak    hostile traffic and faults for HOURS=n (or MINUTES=n), then the picture in docs/images
 #   make setup   what all of these share; gives .venv/bin/ebpfsentinel-agent
 #   make gen     write what is generated: events.py of the domains, the protocol, the example configuration
 #   make format  format Python and C
@@ -118,6 +119,11 @@ demo: setup
 .PHONY: bench
 bench: setup $(STAMPS)/dev
 	@$(BIN)/python -m bench
+
+# Hours: results and picture are kept. Minutes: they go to .soak/, as nothing but a check.
+.PHONY: soak
+soak: setup $(STAMPS)/dev
+	@$(BIN)/python -m bench.soak $(if $(HOURS),$$(( $(HOURS) * 3600 )),$$(( $(or $(MINUTES),5) * 60 )) .soak)
 
 # `make -k check` goes on after a fault.
 .PHONY: check lint types layers c-style fresh

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ebpfsentinel.kernel import clock
 from ebpfsentinel.model.action import (
     EndFlows,
     Engage,
@@ -183,7 +184,7 @@ def started_ns(pid: int) -> int | None:
         after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
     except OSError:
         return None
-    return int(after_name.split()[19]) * _TICK_NS
+    return int(after_name.split()[19]) * _TICK_NS - clock.namespace_ns()
 
 
 def kill(action: Kill) -> None:

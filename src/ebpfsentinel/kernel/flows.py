@@ -11,13 +11,13 @@ flow in the new table find it in the old one until then.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ebpfsentinel.kernel import clock
 from ebpfsentinel.kernel.btf import STRUCT
 from ebpfsentinel.model.action import Run
 from ebpfsentinel.model.flows import CLASS_BITS, TICK_SHIFT, WAYS
@@ -94,7 +94,7 @@ class Flows:
 
     def read(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """The flows that are there, of all sets or of ``count`` from ``first`` on."""
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >> TICK_SHIFT
+        now = clock.boot_ns() >> TICK_SHIFT
         found = []
         for slot in (0, 1):
             table = self._behind.table(slot, self.layout.set)
@@ -105,7 +105,7 @@ class Flows:
 
     def find(self, ends: Ends) -> NDArray[Any]:
         """The flow between these ends, shape ``(1,)``; ``(0,)``: it is not there."""
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) >> TICK_SHIFT
+        now = clock.boot_ns() >> TICK_SHIFT
         key = ends.key(self.layout.flow["key"])
         for slot in (0, 1):
             head = self._behind.table(slot, self.layout.set, (0, 1))
@@ -266,7 +266,7 @@ class FakeFlows(Flows):
 
     def move_here(self) -> None:
         """As the program :data:`MOVE`."""
-        table, now = self._behind.table(1, self.layout.set), time.clock_gettime_ns(7) >> TICK_SHIFT
+        table, now = self._behind.table(1, self.layout.set), clock.boot_ns() >> TICK_SHIFT
         if table is not None:
             rows = self._rows(table[1:], now)
             table["tags"][1:] = 0
