@@ -7,7 +7,6 @@ in force, so that a failed reload leaves no mixture behind.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ebpfsentinel.config import convert
-from ebpfsentinel.kernel.owners import cgroups, executables
+from ebpfsentinel.kernel.owners import cgroups
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.refusal import DuplicateItem, SystemItem, UnknownItem
 from ebpfsentinel.model.settings import (
@@ -69,15 +68,6 @@ def _read(path: str, name: str) -> bytes:
         raise SettingsError(
             name, f"{path} cannot be read: {error.strerror}", "Name a file that the agent may read."
         ) from None
-
-
-def _surveyed(survey: str) -> Mapping[str, Any]:
-    """What the card's own look at the machine finds."""
-    if not survey:
-        return {}
-    module, _, name = survey.partition(":")
-    found: Mapping[str, Any] = getattr(importlib.import_module(module), name)()
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +220,7 @@ class Changes:
         section = getattr(settings, name)
         paths = self._domains[name].files(section)
         files = {path: _read(path, name) for path in paths}
-        found = _surveyed(self._domains[name].survey) if is_enabled(section) else {}
+        found = self._kernel.survey(self._domains[name]) if is_enabled(section) else {}
         on = (d for n, d in self._domains.items() if is_enabled(getattr(settings, n)))
         provided = frozenset(chain.from_iterable(domain.provides for domain in on))
         card = self._domains[name]
@@ -239,7 +229,7 @@ class Changes:
             files=files,
             surveyed=found,
             provided=provided,
-            executables=executables(card.executables(section, runtime)),
+            executables=self._kernel.locate(card.executables(section, runtime)),
             cgroups=cgroups(card.cgroups(section, runtime)),
             anew=anew,
         )

@@ -135,6 +135,25 @@ class Agent(Section):
     never_block: Annotated[
         NeverBlock, Meta(description="What no rule can shut out: see docs/owner-safety.md.")
     ] = field(default_factory=NeverBlock)
+    privilege_separation: Annotated[
+        bool,
+        Meta(
+            description="Run without privilege, as agent.user; a small keeper process holds the "
+            "kernel: see docs/privilege-separation.md."
+        ),
+    ] = False
+    user: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=32,
+            description="Who the agent becomes under privilege_separation where root starts it, "
+            "and who beside root may use the keeper: a name or a number.",
+        ),
+    ] = "ebpfsentinel"
+    keeper_socket: Annotated[
+        str, Meta(min_length=1, max_length=107, description="Where the keeper listens.")
+    ] = "/run/ebpfsentinel/kernel.sock"
     swagger_ui: Annotated[
         bool, Meta(description="Serve the API docs at /swagger-ui/; they need no network.")
     ] = True

@@ -34,6 +34,7 @@ from ebpfsentinel.kernel.floor import HEAD, floor_actions, head_action
 from ebpfsentinel.kernel.flows import END, MOVE, FakeFlows, Layout
 from ebpfsentinel.kernel.maps import RINGBUF
 from ebpfsentinel.kernel.objects import HOST_KINDS, INTERFACE_KINDS, can_do_without, kind_of
+from ebpfsentinel.kernel.owners import executables, surveyed
 from ebpfsentinel.kernel.ring import record_stride
 from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
@@ -55,7 +56,7 @@ from ebpfsentinel.model.kernel import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -133,6 +134,7 @@ class FakeKernel:
         refused: dict[str, str] | None = None,
     ) -> None:
         self.kills: list[Kill] = []
+        self.away = ""
         self.processes: dict[int, int] | None = None
         self.act: dict[str, Callable[[bytes], int]] = {}
         self.meta: dict[str, Callable[[bytes], bytes]] = {}
@@ -539,6 +541,23 @@ class FakeKernel:
     def measure(self, *, on: bool) -> None:
         """See the contract; runs by :meth:`run` are counted, at no nanoseconds."""
         self._measured = on
+
+    def trouble(self) -> str:
+        """See the contract; ``away`` is the text."""
+        return self.away
+
+    def regain(self) -> None:
+        """See the contract."""
+        if self.away:
+            raise KernelError(self.away)
+
+    def locate(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """See the contract; files are the real ones."""
+        return executables(paths)
+
+    def survey(self, domain: Domain) -> Mapping[str, Any]:
+        """See the contract; the machine is the real one."""
+        return surveyed(domain)
 
     def interface_counters(self) -> Sequence[InterfaceCounters]:
         """See the contract; filled by ``set_total("interface_count", ...)``, by slot."""

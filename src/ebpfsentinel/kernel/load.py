@@ -9,11 +9,11 @@ programs into the links.
 
 from __future__ import annotations
 
-import importlib
 import os
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ from ebpfsentinel.kernel.objects import (
     LoadedProgram,
     load_object,
 )
+from ebpfsentinel.kernel.generated import check_generated
+from ebpfsentinel.kernel.owners import executables, surveyed
 from ebpfsentinel.kernel.ring import Ring, record_stride
 from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
@@ -76,6 +78,15 @@ _PACKETS = ("passed", "dropped", "would_drop", "spared", "egress_dropped")
 _RUN_STATS = 0
 _XDP = {"generic": 1, "offloaded": 1, "native": 2}
 """``enum interface_xdp``; what is offloaded has no CPUs to steer to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is loaded: rings and their records, owners of maps and programs, records by object."""
+
+    rings: dict[str, tuple[Map, np.dtype[Any]]]
+    owners: dict[str, str]
+    records: dict[str, dict[str, np.dtype[Any]]]
 
 
 class LinuxKernel:
@@ -157,7 +168,7 @@ class LinuxKernel:
         module = sys.modules[domain.engine.__module__]
         path = Path(str(module.__file__)).parent / domain.object
         loaded = self._load_object(path, domain.programs)
-        _check_generated(domain.name, module.__name__.rpartition(".")[0], loaded)
+        check_generated(domain, loaded.records())
         return loaded
 
     def _load_object(self, path: Path, cards: Sequence[Program]) -> LoadedObject:
@@ -414,6 +425,8 @@ class LinuxKernel:
     def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
         """See the contract."""
         found = self._map(map_name)
+        if found.per_cpu or np.shape(key) != (1,):
+            raise KernelError(f"map {map_name}: one key is looked up, where CPUs share a value")
         asked, value = np.array(key, found.key), np.zeros(1, found.value)
         missing = lib().bpf_map_lookup_elem(found.fd, pointer(asked), pointer(value))
         return None if missing else value
@@ -475,6 +488,49 @@ class LinuxKernel:
         self._lapse = at_ns, domains
         self.apply([head_action(self._head)])
 
+    def trouble(self) -> str:
+        """See the contract: it is always there."""
+        return ""
+
+    def regain(self) -> None:
+        """See the contract."""
+
+    def locate(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """See the contract."""
+        return executables(paths)
+
+    def survey(self, domain: Domain) -> Mapping[str, Any]:
+        """See the contract."""
+        return surveyed(domain)
+
+    def inventory(self) -> Inventory:
+        """What is loaded, for who shares it with others."""
+        objects = self._objects.items()
+        return Inventory(
+            {name: (self._maps[name], loaded.record(name)) for name, loaded in self._ring_owners()},
+            {each: name for name, found in reversed(objects) for each in found.names()},
+            {name: found.records() for name, found in objects},
+        )
+
+    def _ring_owners(self) -> list[tuple[str, LoadedObject]]:
+        return [(name, self._objects[self.owner(name)]) for name in self._rings]
+
+    def map(self, name: str) -> Map:
+        """A loaded map, as it is.
+
+        Raises:
+            NotLoaded: there is none.
+        """
+        return self._map(name)
+
+    def kind(self, program: str) -> str:
+        """What kind of program it is: see :func:`ebpfsentinel.kernel.objects.kind_of`.
+
+        Raises:
+            KeyError: no loaded object has it.
+        """
+        return self._program(program).kind
+
     def _map(self, name: str) -> Map:
         if name not in self._maps:
             raise NotLoaded(name)
@@ -495,6 +551,8 @@ class LinuxKernel:
     def seed(self, program: str) -> NDArray[Any]:
         """See the contract."""
         loaded = self._objects[self.owner(program)]
+        if loaded.programs[program].kind != "iter":
+            raise KernelError(f"{program} is no iterator")
         link = check_pointer(
             lib().bpf_program__attach(loaded.programs[program].handle), f"attaching {program}"
         )
@@ -642,24 +700,6 @@ class LinuxKernel:
             packets = {key: int(row[key]) for key in _PACKETS}
             found.append(InterfaceCounters(name, packets, int(row["bytes"])))
         return found
-
-
-def _check_generated(domain: str, package: str, loaded: LoadedObject) -> None:
-    """Refuse to start when ``events.py`` and the object disagree on a record.
-
-    Raises:
-        KernelError: they were not made from the same header.
-    """
-    try:
-        generated = importlib.import_module(f"{package}.events")
-    except ModuleNotFoundError:
-        return
-    for name in loaded.btf.records():
-        if generated.RECORDS.get(name) != loaded.record(name):
-            raise KernelError(
-                f"domain {domain}: events.py and the object disagree on the records of {name}: "
-                "run 'make gen' and build again"
-            )
 
 
 def _attach_host(program: LoadedProgram) -> Any:

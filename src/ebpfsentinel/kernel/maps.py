@@ -325,6 +325,8 @@ class Map:
 
     def behind(self, slot: int, value: np.dtype[Any]) -> NDArray[Any] | None:
         """What the last swap put behind the slot of a map-in-map, shape ``(1,)``; None: nothing."""
+        if self.inner is None or self.inner.value_bytes != value.itemsize:
+            raise KernelError(f"map {self.name}: {value.itemsize} bytes are not what is behind it")
         if (fd := self.inner_fd(slot)) is None:
             return None
         try:

@@ -73,6 +73,14 @@ class LoadedObject:
         """The record dtype of a ring or an iterator program."""
         return self.btf.dtype(self.btf.records()[name])
 
+    def records(self) -> dict[str, np.dtype[Any]]:
+        """The record dtypes of all of them."""
+        return {name: self.btf.dtype(number) for name, number in self.btf.records().items()}
+
+    def names(self) -> list[str]:
+        """Of its maps and programs."""
+        return [*self.maps, *self.programs]
+
 
 def kind_of(section: str) -> str:
     """xdp, tc, egress, cgroup, iter or tracing, from an ELF section name."""

@@ -1,17 +1,20 @@
-"""Executables and control groups as the kernel's half knows them: by number."""
+"""Executables and control groups as the kernel's half knows them: by number; and other looks."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.kernel.pins import cgroup_root
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ebpfsentinel.model.domain import Domain
 
 _MINOR_BITS = 20
 
@@ -31,6 +34,15 @@ def _number(path: str) -> tuple[int, int]:
         return 0, 0
     device = os.major(status.st_dev) << _MINOR_BITS | os.minor(status.st_dev)
     return device, status.st_ino
+
+
+def surveyed(domain: Domain) -> Mapping[str, Any]:
+    """What the card's own look at the machine finds; nothing where it has none."""
+    if not domain.survey:
+        return {}
+    module, _, name = domain.survey.partition(":")
+    found: Mapping[str, Any] = getattr(importlib.import_module(module), name)()
+    return found
 
 
 def cgroups(words: Sequence[str]) -> dict[str, tuple[int, ...]]:

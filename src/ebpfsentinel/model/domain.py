@@ -245,6 +245,8 @@ class Domain:
     name of one, such as the id of a container.
     ``survey`` names a function (``module:attribute``) without arguments that looks at something of
     the machine which only this domain cares for, and gives plain values; asked before each plan.
+    ``spares`` says of the settings whom the domain's kills spare: executable paths, ``*`` at the end
+    makes one a prefix; None: it kills nothing, and nobody carries out a kill for it.
     ``techniques`` are pairs of a rule id, or ``*`` for all other rules, and the ATT&CK technique of
     alerts whose engine names none; a user's own are in ``alerting.techniques``.
 
@@ -269,6 +271,7 @@ class Domain:
     executables: Callable[[Any, Runtime], Sequence[str]] = lambda _settings, _runtime: ()
     cgroups: Callable[[Any, Runtime], Sequence[str]] = lambda _settings, _runtime: ()
     survey: str = ""
+    spares: Callable[[Any], Sequence[str] | None] = lambda _settings: None
     provides: tuple[str, ...] = ()
     techniques: tuple[tuple[str, str], ...] = ()
     routes: str = ""

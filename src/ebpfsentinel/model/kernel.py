@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -375,3 +375,23 @@ class Kernel(Protocol):
 
     def interface_counters(self) -> Sequence[InterfaceCounters]:
         """Packets and bytes by interface."""
+
+    def trouble(self) -> str:
+        """Why nothing reaches the kernel now; empty: all does.
+
+        Meanwhile there are no rings, attachments or programs to be told of, and what cannot be done
+        without the kernel raises :class:`KernelError` with this text.
+        """
+
+    def regain(self) -> None:
+        """Reach the kernel again. What was loaded and reserved is then gone: begin anew.
+
+        Raises:
+            KernelError: it cannot be reached yet.
+        """
+
+    def locate(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Device (major << 20 | minor) and inode of each file; (0, 0) of one that is not there."""
+
+    def survey(self, domain: Domain) -> Mapping[str, Any]:
+        """What the survey of a card that is on finds; nothing where it has none."""

@@ -2,7 +2,7 @@
 
 from ebpfsentinel.domains.process.engine import ProcessEngine, rules_path
 from ebpfsentinel.domains.process.rule_file import ProcessRule
-from ebpfsentinel.domains.process.settings import ProcessSettings
+from ebpfsentinel.domains.process.settings import ProcessSettings, spared
 from ebpfsentinel.model.domain import Collection, Domain, Program
 
 DOMAIN = Domain(
@@ -26,6 +26,7 @@ DOMAIN = Domain(
             ),
         ),
     ),
+    spares=spared,
     files=lambda settings: (rules_path(settings),),
     routes="ebpfsentinel.domains.process.api:routes",
 )

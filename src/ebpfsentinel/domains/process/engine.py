@@ -110,7 +110,7 @@ class ProcessEngine:
         check_ignored(settings.ignored)
         added = [rule for rule in runtime.get("rules", ()) if isinstance(rule, ProcessRule)]
         rules = RuleSet(self._language, _rule_file(settings, around), added)
-        mode = settings.mode or (Mode.BLOCK if settings.enable_kill else Mode.ALERT)
+        mode = settings.effective_mode
         state = State(
             settings=settings,
             rules=rules,

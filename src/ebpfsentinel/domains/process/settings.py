@@ -79,3 +79,14 @@ class ProcessSettings(Section):
         int,
         Meta(ge=0, le=1_000_000, description="How many exited processes the tree still remembers."),
     ] = 4096
+
+    @property
+    def effective_mode(self) -> Mode:
+        """The mode, or what it is where none is set."""
+        return self.mode or (Mode.BLOCK if self.enable_kill else Mode.ALERT)
+
+
+def spared(settings: ProcessSettings) -> list[str] | None:
+    """Whom kills spare; None: nothing is killed."""
+    kills = settings.enable_kill and settings.effective_mode is Mode.BLOCK
+    return settings.never_kill if kills else None

@@ -1,8 +1,9 @@
-"""One suite, two kernels: what FakeKernel promises is what LinuxKernel does."""
+"""One suite, three kernels: what FakeKernel promises is what LinuxKernel does, also remotely."""
 
 import contextlib
 import os
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.door.charter import Card, Charter
+from ebpfsentinel.kernel.door.remote import RemoteKernel
 from ebpfsentinel.kernel.fake import FakeKernel
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.kernel.load import LinuxKernel
@@ -93,6 +96,9 @@ class InMemory:
         self.kernel.act["contract_xdp"] = self.emit
         self.kernel.act["contract_undo"] = self.undo
 
+    def close(self):
+        """Nothing is left."""
+
     def prepare(self):
         row = np.zeros(1, RECORD)
         row["bytes"], row["serial"] = os.getpid(), 1
@@ -141,6 +147,9 @@ class OnThisMachine:
     def __init__(self, pins):
         self.kernel = LinuxKernel(pin_root=pins)
 
+    def close(self):
+        """Nothing is left."""
+
     def prepare(self):
         """Nothing: the iterator finds this process by itself."""
 
@@ -178,15 +187,50 @@ class OnThisMachine:
             child.stdin.close()
 
 
-@pytest.fixture(params=["fake", "linux"])
+class BehindTheDoor(OnThisMachine):
+    """The real kernel in a keeper of its own, and the agent's end of the door to it."""
+
+    def __init__(self, folder, card):
+        folder.mkdir(mode=0o700)
+        cards = [card, replace(card, name="elsewhere", object="/nonexistent.bpf.o")]
+        cards.append(replace(card, name="needed", programs=PROGRAMS[:2]))
+        charter = Charter(
+            every_interface=True,
+            kills=(),
+            pin_root=str(folder / "pins"),
+            domains=tuple(Card(name=c.name, object=c.object, programs=c.programs) for c in cards),
+        )
+        place = folder / "charter.json"
+        place.write_bytes(msgspec.json.encode(charter))
+        ours, theirs = socket.socketpair()
+        command = "from ebpfsentinel.keeper import main; main()"
+        options = [f"--charter={place}", f"--connected={theirs.fileno()}"]
+        self.keeper = subprocess.Popen(
+            [sys.executable, "-c", command, *options], pass_fds=[theirs.fileno()]
+        )
+        theirs.close()
+        self.kernel = RemoteKernel(lambda: ours)
+
+    def close(self):
+        assert self.keeper.wait(20) == 0
+
+
+@pytest.fixture(params=["fake", "linux", "remote"])
 def bench(request, card, tmp_path):
-    if request.param == "linux" and os.geteuid():
+    if request.param != "fake" and os.geteuid():
         pytest.skip("loading programs needs root")
-    made = InMemory() if request.param == "fake" else OnThisMachine(tmp_path / "pins")
-    made.kernel.load([card])
-    made.prepare()
-    yield made
-    made.kernel.detach()
+    made = {
+        "fake": InMemory,
+        "linux": lambda: OnThisMachine(tmp_path / "pins"),
+        "remote": lambda: BehindTheDoor(tmp_path / "door", card),
+    }[request.param]()
+    try:
+        made.kernel.load([card])
+        made.prepare()
+        yield made
+    finally:
+        made.kernel.detach()
+        made.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,355 @@
+"""The keeper's end of the door: calls come in, are checked, and reach the real kernel.
+
+What decides is here and in :mod:`~ebpfsentinel.kernel.door.charter`: every call has one method
+below, which lets through what the configuration allows and the kernel can take, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebpfsentinel.kernel.door import wire
+from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
+from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RINGBUF
+from ebpfsentinel.kernel.owners import executables
+from ebpfsentinel.kernel.protection import Protector, joined
+from ebpfsentinel.model import action as model
+from ebpfsentinel.model.floor import Floor
+from ebpfsentinel.model.kernel import Frames, KernelError, NotLoaded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ebpfsentinel.kernel.door.charter import Charter
+    from ebpfsentinel.kernel.load import LinuxKernel
+
+logger = logging.getLogger(__name__)
+
+_ROOTS = "dispatch"
+_SHARED = frozenset({"steer_cpus", "tr_head", "tr_tables"})
+"""Maps of the roots that domains write to; all others are the floor's, the chains', the counts'."""
+_LEDGER = "_led"
+_CHAINED = ("xdp", "tc", "egress")
+_MOST_FLOWS_BYTES, _MOST_FRAMES, _MOST_FRAMES_BYTES = 1 << 30, 1 << 17, 1 << 28
+_MOST_TOLD, _TOLD_NS = 20, 60_000_000_000
+
+
+class Refusals:
+    """Tells of what was refused: some a minute in full, the rest as a number."""
+
+    def __init__(self) -> None:
+        self._since_ns, self._told, self._more = 0, 0, 0
+        self.total = 0
+
+    def tell(self, call: str, error: Exception) -> None:
+        """Log one."""
+        now_ns = time.monotonic_ns()
+        self.total += 1
+        if now_ns - self._since_ns > _TOLD_NS:
+            if self._more:
+                logger.warning("%d more calls were refused", self._more)
+            self._since_ns, self._told, self._more = now_ns, 0, 0
+        if self._told < _MOST_TOLD:
+            self._told += 1
+            logger.warning("refused: %s: %s", call, error)
+        else:
+            self._more += 1
+
+
+class Server:
+    """One client's calls upon one kernel.
+
+    ``charter`` gives what is allowed as it is now; ``own`` are the processes of both halves.
+    """
+
+    def __init__(
+        self, kernel: LinuxKernel, charter: Callable[[], Charter], own: Sequence[int]
+    ) -> None:
+        self._kernel, self._charter, self._halves = kernel, charter, own
+        self._protector, self._asked = Protector(), Floor()
+        self._floor: Floor | None = None
+        self.left = False
+        self.refusals = Refusals()
+
+    def answer(self, data: bytes) -> tuple[bytes, list[int]]:
+        """What to send back, with descriptors (which stay the kernel's).
+
+        Raises:
+            WireError: it was no call: whoever sent it is not one of ours.
+        """
+        call = wire.decode_call(data)
+        handles: list[int] = []
+        try:
+            found: wire.Refused | wire.Done[Any] = wire.Done(self._carry_out(call, handles))
+            return wire.encode(found), handles
+        except (KernelError, KeyError, wire.WireError) as error:
+            self.refusals.tell(_told(call), error)
+            return wire.encode(wire.refusal(error)), []
+        except Exception as error:
+            self.refusals.tell(_told(call), error)
+            text = f"{type(call).__name__}: {type(error).__name__}: {error}"
+            return wire.encode(wire.Refused("kernel", text)), []
+
+    def _carry_out(self, call: wire.Part, handles: list[int]) -> Any:
+        if isinstance(call, wire.Structure):
+            return self._structure(handles)
+        name = type(call).__name__.lower()
+        return getattr(self, f"_{name}")(call)
+
+    def look_after(self) -> None:
+        """Time has passed: the owner may stand elsewhere by now."""
+        try:
+            self._put_floor()
+        except (KernelError, KeyError) as error:
+            logger.warning("the never-block floor is as it was: %s", error)
+
+    def _put_floor(self) -> None:
+        """Our own working out, and what the agent asked for beside; nothing takes ours away."""
+        if self._floor is None:
+            return
+        floor = joined(self._protector.work_out(self._charter().protection), self._asked)
+        if floor != self._floor:
+            self._kernel.protect(floor)
+            self._floor = floor
+
+    # What is loaded, and where it is attached.
+
+    def _load(self, call: wire.Load) -> None:
+        self._kernel.load(self._charter().cards(call.domains))
+        if self._floor is None:
+            self._floor = Floor()
+        self._put_floor()
+
+    def _reserve(self, call: wire.Reserve) -> None:
+        self._check_interfaces(call.interfaces)
+        self._kernel.reserve(call.interfaces)
+
+    def _claim(self, call: wire.Claim) -> None:
+        self._check_interfaces(call.interfaces)
+        self._kernel.claim(call.interfaces)
+
+    def _attach(self, call: wire.Attach) -> None:
+        self._check_interfaces(call.interfaces)
+        self._put_floor()
+        self._kernel.attach(call.interfaces)
+
+    def _check_interfaces(self, names: Sequence[str]) -> None:
+        self._charter().check_interfaces(names, self._kernel.interface_slots())
+
+    def _detach(self, _: wire.Detach) -> None:
+        self._kernel.detach()
+        self.left, self._floor = True, None
+
+    def _protect(self, call: wire.Protect) -> None:
+        self._asked = wire.floor_of(call.floor)
+        if self._floor is None:
+            raise NotLoaded("floor_head")
+        self._put_floor()
+
+    def _protected(self, _: wire.Protected) -> wire.WireFloor:
+        return wire.floor_to_wire(self._kernel.protected())
+
+    def _lapse(self, call: wire.Lapse) -> None:
+        self._kernel.lapse(call.at_ns, call.domains)
+
+    # Actions.
+
+    def _apply(self, call: wire.Apply) -> None:
+        """In order, each checked before it is carried out: those before a refusal are in force."""
+        for part in call.actions:
+            action = wire.to_action(part)
+            self._check(action)
+            self._kernel.apply([action])
+
+    def _check(self, action: model.Action) -> None:
+        match action:
+            case model.MapWrite() | model.MapReplace():
+                self._check_pairs(action.map, action.keys, action.values)
+            case model.MapDelete():
+                self._check_pairs(action.map, action.keys)
+            case model.Swap():
+                self._own(action.map)
+                _one_or_none(action.value)
+            case model.Lend():
+                self._own(action.map)
+                self._own(action.inner)
+            case model.Switch() | model.Patch():
+                self._own(action.map)
+                self._own(action.head_map)
+            case model.Engage() | model.Run():
+                self._check_program(action.program)
+            case model.FlowTable():
+                _check_flow_table(action)
+            case model.Kill():
+                self._charter().check_kill(action.pid, self._own_pids())
+
+    def _own_pids(self) -> list[int]:
+        return [os.getpid(), *self._halves]
+
+    def _own(self, name: str) -> int:
+        """May the agent write to the map? Its type, where it may.
+
+        Raises:
+            NotLoaded: there is none.
+            KernelError: it is not a domain's.
+        """
+        found = self._kernel.map(name)
+        if self._kernel.owner(name) == _ROOTS and name not in _SHARED:
+            raise KernelError(f"map {name} is the keeper's own: the agent may not write to it")
+        if name.endswith(_LEDGER) and name.removesuffix(_LEDGER) in self._kernel.rings():
+            raise KernelError(f"map {name} is a ledger of losses: only programs write to it")
+        if found.type in (PROG_ARRAY, RINGBUF):
+            raise KernelError(
+                f"map {name} holds programs or records: the agent may not write to it"
+            )
+        return found.type
+
+    def _check_pairs(self, name: str, *arrays: Any) -> None:
+        if self._own(name) in (ARRAY_OF_MAPS, HASH_OF_MAPS):
+            raise KernelError(f"map {name} is a map of maps: it is swapped, not written to")
+        for each in arrays:
+            if each.ndim != 1:
+                raise KernelError(f"map {name}: keys and values have one dimension")
+
+    def _check_program(self, name: str) -> None:
+        with contextlib.suppress(KeyError):  # whoever carries it out says that there is none
+            if self._kernel.owner(name) == _ROOTS:
+                raise KernelError(f"{name} is the keeper's own program")
+
+    # Reading.
+
+    def _read(self, call: wire.Read) -> Any:
+        if self._kernel.map(call.map).type in (PROG_ARRAY, RINGBUF):
+            raise KernelError(f"map {call.map} has no values to read")
+        keys, values = self._kernel.read(call.map)
+        return keys, np.ascontiguousarray(values)
+
+    def _total(self, call: wire.Total) -> Any:
+        return self._kernel.total(call.map, call.most)
+
+    def _flowsin(self, call: wire.FlowsIn) -> Any:
+        return self._kernel.flows(call.first, call.count)
+
+    def _findflow(self, call: wire.FindFlow) -> Any:
+        return self._kernel.find_flow(call.ends)
+
+    def _lookup(self, call: wire.LookUp) -> Any:
+        return self._kernel.look_up(call.map, call.key)
+
+    def _seed(self, call: wire.Seed) -> Any:
+        return self._kernel.seed(call.program)
+
+    def _runone(self, call: wire.RunOne) -> Any:
+        self._check_runs(call.program)
+        return self._kernel.run(call.program, call.frame, call.repeat, call.interface)
+
+    def _runmany(self, call: wire.RunMany) -> wire.WireAnswers:
+        self._check_runs(call.program)
+        if call.behind:
+            self._check_runs(call.behind)
+        frames = _frames(call)
+        found = self._kernel.run_many(call.program, frames, call.behind)
+        return wire.WireAnswers(found.retval, found.meta, found.refused)
+
+    def _check_runs(self, program: str) -> None:
+        if self._kernel.kind(program) not in _CHAINED:
+            raise KernelError(f"{program} judges no frames")
+
+    def _structure(self, handles: list[int]) -> wire.Loaded:
+        found = self._kernel.inventory()
+        handles += [ring.fd for ring, _ in found.rings.values()]
+        rings = [
+            wire.WireRing(name, ring.max_entries, record)
+            for name, (ring, record) in found.rings.items()
+        ]
+        return wire.Loaded(rings, found.owners, list(self._kernel.seeds()), found.records)
+
+    def _slots(self, _: wire.Slots) -> dict[str, int]:
+        return self._kernel.interface_slots()
+
+    def _attachments(self, _: wire.Attachments) -> Any:
+        return list(self._kernel.attachments())
+
+    def _programs(self, _: wire.Programs) -> Any:
+        return list(self._kernel.programs())
+
+    def _ledgers(self, _: wire.Ledgers) -> Any:
+        return list(self._kernel.ledgers())
+
+    def _failures(self, _: wire.Failures) -> Any:
+        return self._kernel.failures()
+
+    def _counters(self, _: wire.Counters) -> Any:
+        return list(self._kernel.interface_counters())
+
+    def _measure(self, call: wire.Measure) -> None:
+        self._kernel.measure(on=call.on)
+
+    def _locate(self, call: wire.Locate) -> Any:
+        return executables(call.paths)
+
+    def _survey(self, call: wire.Survey) -> Any:
+        return surveyed(self._charter().card(call.domain).survey)
+
+
+def surveyed(place: tuple[str, str] | None) -> Any:
+    """Run the function of that file, without what surrounds the file."""
+    if place is None:
+        return {}
+    spec = importlib.util.spec_from_file_location("surveyed", place[0])
+    if spec is None or spec.loader is None:
+        raise KernelError(f"{place[0]} cannot be run")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, place[1])()
+
+
+def _told(call: wire.Part) -> str:
+    """A call in a few words, without its bytes."""
+    if isinstance(call, wire.Apply):
+        kinds = {type(action).__name__: None for action in call.actions}
+        return f"apply {', '.join(kinds)}"
+    return type(call).__name__.lower()
+
+
+def _one_or_none(value: Any) -> None:
+    if value.ndim > 1:
+        raise KernelError("a generation is one value")
+
+
+def _check_flow_table(action: model.FlowTable) -> None:
+    if action.head is None:
+        return
+    if action.head.size != 1 or "sets" not in (action.head.dtype.names or ()):
+        raise KernelError(f"map {FLOW_TABLES}: this is no head of a table")
+    if int(action.head.reshape(1)["sets"][0]) << 11 > _MOST_FLOWS_BYTES:
+        raise KernelError(f"map {FLOW_TABLES}: so many flows are too many")
+
+
+def _frames(call: wire.RunMany) -> Frames:
+    """Frames that lie within their buffer.
+
+    Raises:
+        KernelError: they do not.
+    """
+    offset, length = call.offset, call.length
+    if offset.dtype != np.int64 or length.dtype != np.int64 or call.buffer.dtype != np.uint8:
+        raise KernelError("frames are bytes, with places of 64 bits")
+    if not offset.ndim == length.ndim == call.buffer.ndim == 1 or len(offset) != len(length):
+        raise KernelError("frames have an offset and a length each")
+    if len(offset) > _MOST_FRAMES:
+        raise KernelError(f"{len(offset)} frames: {_MOST_FRAMES} is the most at once")
+    size = call.buffer.size
+    within = (offset >= 0) & (length >= 0) & (length <= size) & (offset <= size - length)
+    if not within.all():
+        raise KernelError("a frame reaches beyond what was sent")
+    if int(length.sum()) > _MOST_FRAMES_BYTES:
+        raise KernelError(f"frames of {int(length.sum())} bytes are too many at once")
+    return Frames(call.buffer, offset, length)
