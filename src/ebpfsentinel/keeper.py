@@ -88,7 +88,7 @@ class Allowed:
 
     def _state(self) -> tuple[int, ...]:
         try:
-            found = os.stat(self._options.config or self._options.charter or "/")
+            found = Path(self._options.config or self._options.charter or "/").stat()
         except OSError:
             return ()
         if not (self._options.config or self._options.charter):
@@ -286,7 +286,7 @@ def _begin_anew(listening: socket.socket) -> NoReturn:
     os.set_inheritable(_LISTENING, True)
     os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
     logger.info("beginning anew")
-    os.execv(sys.executable, sys.orig_argv)
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (no shell is wanted)
 
 
 def _notify(text: str) -> None:

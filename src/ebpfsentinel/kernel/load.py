@@ -26,6 +26,7 @@ from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
+from ebpfsentinel.kernel.generated import check_generated
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
 from ebpfsentinel.kernel.maps import DEVMAP_HASH, RINGBUF, pointer
@@ -37,7 +38,6 @@ from ebpfsentinel.kernel.objects import (
     LoadedProgram,
     load_object,
 )
-from ebpfsentinel.kernel.generated import check_generated
 from ebpfsentinel.kernel.owners import executables, surveyed
 from ebpfsentinel.kernel.ring import Ring, record_stride
 from ebpfsentinel.kernel.routes import routes

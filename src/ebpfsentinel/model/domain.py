@@ -245,8 +245,8 @@ class Domain:
     name of one, such as the id of a container.
     ``survey`` names a function (``module:attribute``) without arguments that looks at something of
     the machine which only this domain cares for, and gives plain values; asked before each plan.
-    ``spares`` says of the settings whom the domain's kills spare: executable paths, ``*`` at the end
-    makes one a prefix; None: it kills nothing, and nobody carries out a kill for it.
+    ``spares`` says of the settings whom the domain's kills spare: executable paths, a ``*`` at the
+    end makes one a prefix; None: it kills nothing, and nobody carries out a kill for it.
     ``techniques`` are pairs of a rule id, or ``*`` for all other rules, and the ATT&CK technique of
     alerts whose engine names none; a user's own are in ``alerting.techniques``.
 

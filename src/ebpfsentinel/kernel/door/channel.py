@@ -51,9 +51,7 @@ def receive(source: socket.socket, most: int) -> tuple[bytearray, list[int]]:
     try:
         head = _head(source, handles)
         (length,) = _LENGTH.unpack(head)
-        if length > most:
-            raise ClosedError(f"a frame of {length} bytes: {most} is the most")
-        return _body(source, length), handles
+        return _body(source, length, most), handles
     except (OSError, ClosedError) as error:
         for handle in handles:
             os.close(handle)
@@ -76,8 +74,10 @@ def _head(source: socket.socket, handles: list[int]) -> bytes:
     return head
 
 
-def _body(source: socket.socket, length: int) -> bytearray:
+def _body(source: socket.socket, length: int, most: int) -> bytearray:
     """Room is made as bytes come, so that a length alone costs nothing."""
+    if length > most:
+        raise ClosedError(f"a frame of {length} bytes: {most} is the most")
     body = bytearray()
     while len(body) < length:
         part = source.recv(min(length - len(body), _PART))

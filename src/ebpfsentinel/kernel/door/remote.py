@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ebpfsentinel.kernel import clock
-from ebpfsentinel.kernel.door import channel, wire
+from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.generated import check_generated
 from ebpfsentinel.kernel.ring import Ring
 from ebpfsentinel.kernel.routes import routes
@@ -33,6 +32,7 @@ from ebpfsentinel.model.kernel import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -58,7 +58,7 @@ class KeeperGoneError(KernelError):
 class _Rings:
     """The rings of one load: descriptors, and what is mapped."""
 
-    def __init__(self, found: Sequence[wire.WireRing], handles: Sequence[int]) -> None:
+    def __init__(self, found: Sequence[calls.WireRing], handles: Sequence[int]) -> None:
         self.handles = {ring.name: fd for ring, fd in zip(found, handles, strict=True)}
         self.mapped = {
             ring.name: Ring(self.handles[ring.name], ring.size_bytes, ring.record) for ring in found
@@ -92,13 +92,13 @@ class RemoteKernel:
 
     # The connection.
 
-    def _call(self, call: wire.Part) -> Any:
+    def _call(self, call: calls.Part) -> Any:
         answer, handles = self._ask(call)
         for handle in handles:
             os.close(handle)
         return answer
 
-    def _ask(self, call: wire.Part) -> tuple[Any, list[int]]:
+    def _ask(self, call: calls.Part) -> tuple[Any, list[int]]:
         with self._order:
             try:
                 data = wire.encode(call)
@@ -107,11 +107,11 @@ class RemoteKernel:
             if self._door is None:
                 self._open()
             answer, handles = self._exchange(call, data)
-        if isinstance(answer, wire.Refused):
+        if isinstance(answer, calls.Refused):
             raise wire.error_of(answer)
         return answer.value, handles
 
-    def _exchange(self, call: wire.Part, data: bytes) -> tuple[Any, list[int]]:
+    def _exchange(self, call: calls.Part, data: bytes) -> tuple[Any, list[int]]:
         assert self._door is not None  # noqa: S101 (opened by whoever calls)
         try:
             channel.send(self._door, data)
@@ -154,7 +154,7 @@ class RemoteKernel:
                 self._gone = ""
                 self._open()
 
-    def _told(self, call: wire.Part, otherwise: Any) -> Any:
+    def _told(self, call: calls.Part, otherwise: Any) -> Any:
         """What only tells of the kernel tells of nothing while the keeper is gone."""
         if self._left:
             return otherwise
@@ -169,12 +169,12 @@ class RemoteKernel:
         """See the contract."""
         with self._order:
             self._left = False
-            self._call(wire.Load([domain.name for domain in domains]))
+            self._call(calls.Load([domain.name for domain in domains]))
             self._take(domains)
 
     def _take(self, domains: Sequence[Domain]) -> None:
-        """Learn what is loaded; rings that were there stay mapped as they are, with their counts."""
-        found, handles = self._ask(wire.Structure())
+        """Learn what is loaded; rings that were there stay mapped, with their counts."""
+        found, handles = self._ask(calls.Structure())
         before = self._rings
         fresh, kept = [], []
         for ring, fd in zip(found.rings, handles, strict=True):
@@ -194,28 +194,32 @@ class RemoteKernel:
     def reserve(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
         self._slots = None
-        self._call(wire.Reserve(list(interfaces)))
+        self._call(calls.Reserve(list(interfaces)))
 
     def claim(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
-        self._call(wire.Claim(list(interfaces)))
+        self._call(calls.Claim(list(interfaces)))
 
     def attach(self, interfaces: Sequence[str]) -> None:
         """See the contract."""
         self._slots = self._places = None
-        self._call(wire.Attach(list(interfaces)))
+        self._call(calls.Attach(list(interfaces)))
 
     def detach(self) -> None:
         """See the contract."""
         with self._order:
             with contextlib.suppress(KernelError):
                 if self._door is not None:
-                    self._call(wire.Detach())
+                    self._call(calls.Detach())
             if self._door is not None:
                 self._door.close()
                 self._door = None
             self._forget()
             self._gone, self._left = "", True
+
+    def outlive(self, *, on: bool) -> None:
+        """See the contract."""
+        self._call(calls.Outlive(on))
 
     # Changes.
 
@@ -227,23 +231,23 @@ class RemoteKernel:
             raise KernelError(str(error)) from None
         self._places = None
         if parts:
-            self._call(wire.Apply(parts))  # type: ignore[arg-type]
+            self._call(calls.Apply(parts))  # type: ignore[arg-type]
 
     def protect(self, floor: Floor) -> None:
         """See the contract; the keeper spares these beside those that it works out itself."""
-        self._call(wire.Protect(wire.floor_to_wire(floor)))
+        self._call(calls.Protect(wire.floor_to_wire(floor)))
 
     def protected(self) -> Floor:
         """See the contract."""
-        return wire.floor_of(self._call(wire.Protected()))
+        return wire.floor_of(self._call(calls.Protected()))
 
     def lapse(self, at_ns: int, domains: Sequence[str]) -> None:
         """See the contract."""
-        self._call(wire.Lapse(at_ns, list(domains)))
+        self._call(calls.Lapse(at_ns, list(domains)))
 
     def measure(self, *, on: bool) -> None:
         """See the contract."""
-        self._told(wire.Measure(on), None)
+        self._told(calls.Measure(on), None)
 
     # Reading.
 
@@ -254,27 +258,27 @@ class RemoteKernel:
 
     def read(self, map_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """See the contract."""
-        keys, values = self._call(wire.Read(self._map(map_name)))
+        keys, values = self._call(calls.Read(self._map(map_name)))
         return keys, values
 
     def total(self, map_name: str, most: int | None = None) -> NDArray[Any]:
         """See the contract."""
-        found: NDArray[Any] = self._call(wire.Total(self._map(map_name), most))
+        found: NDArray[Any] = self._call(calls.Total(self._map(map_name), most))
         return found
 
     def flows(self, first: int = 0, count: int | None = None) -> NDArray[Any]:
         """See the contract."""
-        found: NDArray[Any] = self._call(wire.FlowsIn(first, count))
+        found: NDArray[Any] = self._call(calls.FlowsIn(first, count))
         return found
 
     def find_flow(self, ends: Ends) -> NDArray[Any]:
         """See the contract."""
-        found: NDArray[Any] = self._call(wire.FindFlow(ends))
+        found: NDArray[Any] = self._call(calls.FindFlow(ends))
         return found
 
     def look_up(self, map_name: str, key: NDArray[Any]) -> NDArray[Any] | None:
         """See the contract."""
-        found: NDArray[Any] | None = self._call(wire.LookUp(self._map(map_name), key))
+        found: NDArray[Any] | None = self._call(calls.LookUp(self._map(map_name), key))
         return found
 
     def drain(self, ring: str) -> NDArray[Any]:
@@ -283,12 +287,12 @@ class RemoteKernel:
 
     def seed(self, program: str) -> NDArray[Any]:
         """See the contract."""
-        found: NDArray[Any] = self._call(wire.Seed(program))
+        found: NDArray[Any] = self._call(calls.Seed(program))
         return found
 
     def run(self, program: str, frame: bytes, repeat: int = 1, interface: str = "") -> RunResult:
         """See the contract."""
-        found: RunResult = self._call(wire.RunOne(program, frame, repeat, interface))
+        found: RunResult = self._call(calls.RunOne(program, frame, repeat, interface))
         return found
 
     def run_many(self, program: str, frames: Frames, behind: str = "") -> Answers:
@@ -296,7 +300,7 @@ class RemoteKernel:
         first = int(frames.offset.min()) if len(frames) else 0
         last = int((frames.offset + frames.length).max()) if len(frames) else 0
         buffer, offset = frames.buffer[first:last], frames.offset - first
-        found = self._call(wire.RunMany(program, buffer, offset, frames.length, behind))
+        found = self._call(calls.RunMany(program, buffer, offset, frames.length, behind))
         return Answers(found.retval, found.meta, found.refused)
 
     def routes(self, ways: Sequence[Way]) -> list[Route]:
@@ -322,23 +326,23 @@ class RemoteKernel:
     def interface_slots(self) -> dict[str, int]:
         """See the contract."""
         if self._slots is None:
-            self._slots = self._call(wire.Slots())
+            self._slots = self._call(calls.Slots())
         return dict(self._slots or {})
 
     def attachments(self) -> Sequence[Attachment]:
         """See the contract."""
         if self._places is None:
-            self._places = self._told(wire.Attachments(), None)
+            self._places = self._told(calls.Attachments(), None)
         return list(self._places or ())
 
     def programs(self) -> Sequence[ProgramStatus]:
         """See the contract."""
-        found: list[ProgramStatus] = self._told(wire.Programs(), [])
+        found: list[ProgramStatus] = self._told(calls.Programs(), [])
         return found
 
     def ledgers(self) -> Sequence[Ledger]:
         """See the contract: the keeper reads what programs counted, we know what we drained."""
-        return [self._with_ours(each) for each in self._told(wire.Ledgers(), [])]
+        return [self._with_ours(each) for each in self._told(calls.Ledgers(), [])]
 
     def _with_ours(self, found: Ledger) -> Ledger:
         ring = self._rings.mapped.get(found.ring)
@@ -350,20 +354,20 @@ class RemoteKernel:
 
     def failures(self) -> dict[str, int]:
         """See the contract."""
-        found: dict[str, int] = self._told(wire.Failures(), {})
+        found: dict[str, int] = self._told(calls.Failures(), {})
         return found
 
     def interface_counters(self) -> Sequence[InterfaceCounters]:
         """See the contract."""
-        found: list[InterfaceCounters] = self._told(wire.Counters(), [])
+        found: list[InterfaceCounters] = self._told(calls.Counters(), [])
         return found
 
     def locate(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
         """See the contract."""
-        found: dict[str, tuple[int, int]] = self._call(wire.Locate(list(paths))) if paths else {}
+        found: dict[str, tuple[int, int]] = self._call(calls.Locate(list(paths))) if paths else {}
         return found
 
     def survey(self, domain: Domain) -> Mapping[str, Any]:
         """See the contract."""
-        found: Mapping[str, Any] = self._call(wire.Survey(domain.name)) if domain.survey else {}
+        found: Mapping[str, Any] = self._call(calls.Survey(domain.name)) if domain.survey else {}
         return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.kernel.door import wire
+from ebpfsentinel.kernel.door import calls, wire
 from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RINGBUF
 from ebpfsentinel.kernel.owners import executables
@@ -87,18 +87,18 @@ class Server:
         call = wire.decode_call(data)
         handles: list[int] = []
         try:
-            found: wire.Refused | wire.Done[Any] = wire.Done(self._carry_out(call, handles))
+            found: calls.Refused | calls.Done[Any] = calls.Done(self._carry_out(call, handles))
             return wire.encode(found), handles
         except (KernelError, KeyError, wire.WireError) as error:
             self.refusals.tell(_told(call), error)
             return wire.encode(wire.refusal(error)), []
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever it sends, we live)
             self.refusals.tell(_told(call), error)
             text = f"{type(call).__name__}: {type(error).__name__}: {error}"
-            return wire.encode(wire.Refused("kernel", text)), []
+            return wire.encode(calls.Refused("kernel", text)), []
 
-    def _carry_out(self, call: wire.Part, handles: list[int]) -> Any:
-        if isinstance(call, wire.Structure):
+    def _carry_out(self, call: calls.Part, handles: list[int]) -> Any:
+        if isinstance(call, calls.Structure):
             return self._structure(handles)
         name = type(call).__name__.lower()
         return getattr(self, f"_{name}")(call)
@@ -121,21 +121,21 @@ class Server:
 
     # What is loaded, and where it is attached.
 
-    def _load(self, call: wire.Load) -> None:
+    def _load(self, call: calls.Load) -> None:
         self._kernel.load(self._charter().cards(call.domains))
         if self._floor is None:
             self._floor = Floor()
         self._put_floor()
 
-    def _reserve(self, call: wire.Reserve) -> None:
+    def _reserve(self, call: calls.Reserve) -> None:
         self._check_interfaces(call.interfaces)
         self._kernel.reserve(call.interfaces)
 
-    def _claim(self, call: wire.Claim) -> None:
+    def _claim(self, call: calls.Claim) -> None:
         self._check_interfaces(call.interfaces)
         self._kernel.claim(call.interfaces)
 
-    def _attach(self, call: wire.Attach) -> None:
+    def _attach(self, call: calls.Attach) -> None:
         self._check_interfaces(call.interfaces)
         self._put_floor()
         self._kernel.attach(call.interfaces)
@@ -143,25 +143,28 @@ class Server:
     def _check_interfaces(self, names: Sequence[str]) -> None:
         self._charter().check_interfaces(names, self._kernel.interface_slots())
 
-    def _detach(self, _: wire.Detach) -> None:
+    def _detach(self, _: calls.Detach) -> None:
         self._kernel.detach()
         self.left, self._floor = True, None
 
-    def _protect(self, call: wire.Protect) -> None:
+    def _outlive(self, call: calls.Outlive) -> None:
+        self._kernel.outlive(on=call.on)
+
+    def _protect(self, call: calls.Protect) -> None:
         self._asked = wire.floor_of(call.floor)
         if self._floor is None:
             raise NotLoaded("floor_head")
         self._put_floor()
 
-    def _protected(self, _: wire.Protected) -> wire.WireFloor:
+    def _protected(self, _: calls.Protected) -> calls.WireFloor:
         return wire.floor_to_wire(self._kernel.protected())
 
-    def _lapse(self, call: wire.Lapse) -> None:
+    def _lapse(self, call: calls.Lapse) -> None:
         self._kernel.lapse(call.at_ns, call.domains)
 
     # Actions.
 
-    def _apply(self, call: wire.Apply) -> None:
+    def _apply(self, call: calls.Apply) -> None:
         """In order, each checked before it is carried out: those before a refusal are in force."""
         for part in call.actions:
             action = wire.to_action(part)
@@ -225,77 +228,77 @@ class Server:
 
     # Reading.
 
-    def _read(self, call: wire.Read) -> Any:
+    def _read(self, call: calls.Read) -> Any:
         if self._kernel.map(call.map).type in (PROG_ARRAY, RINGBUF):
             raise KernelError(f"map {call.map} has no values to read")
         keys, values = self._kernel.read(call.map)
         return keys, np.ascontiguousarray(values)
 
-    def _total(self, call: wire.Total) -> Any:
+    def _total(self, call: calls.Total) -> Any:
         return self._kernel.total(call.map, call.most)
 
-    def _flowsin(self, call: wire.FlowsIn) -> Any:
+    def _flowsin(self, call: calls.FlowsIn) -> Any:
         return self._kernel.flows(call.first, call.count)
 
-    def _findflow(self, call: wire.FindFlow) -> Any:
+    def _findflow(self, call: calls.FindFlow) -> Any:
         return self._kernel.find_flow(call.ends)
 
-    def _lookup(self, call: wire.LookUp) -> Any:
+    def _lookup(self, call: calls.LookUp) -> Any:
         return self._kernel.look_up(call.map, call.key)
 
-    def _seed(self, call: wire.Seed) -> Any:
+    def _seed(self, call: calls.Seed) -> Any:
         return self._kernel.seed(call.program)
 
-    def _runone(self, call: wire.RunOne) -> Any:
+    def _runone(self, call: calls.RunOne) -> Any:
         self._check_runs(call.program)
         return self._kernel.run(call.program, call.frame, call.repeat, call.interface)
 
-    def _runmany(self, call: wire.RunMany) -> wire.WireAnswers:
+    def _runmany(self, call: calls.RunMany) -> calls.WireAnswers:
         self._check_runs(call.program)
         if call.behind:
             self._check_runs(call.behind)
         frames = _frames(call)
         found = self._kernel.run_many(call.program, frames, call.behind)
-        return wire.WireAnswers(found.retval, found.meta, found.refused)
+        return calls.WireAnswers(found.retval, found.meta, found.refused)
 
     def _check_runs(self, program: str) -> None:
         if self._kernel.kind(program) not in _CHAINED:
             raise KernelError(f"{program} judges no frames")
 
-    def _structure(self, handles: list[int]) -> wire.Loaded:
+    def _structure(self, handles: list[int]) -> calls.Loaded:
         found = self._kernel.inventory()
         handles += [ring.fd for ring, _ in found.rings.values()]
         rings = [
-            wire.WireRing(name, ring.max_entries, record)
+            calls.WireRing(name, ring.max_entries, record)
             for name, (ring, record) in found.rings.items()
         ]
-        return wire.Loaded(rings, found.owners, list(self._kernel.seeds()), found.records)
+        return calls.Loaded(rings, found.owners, list(self._kernel.seeds()), found.records)
 
-    def _slots(self, _: wire.Slots) -> dict[str, int]:
+    def _slots(self, _: calls.Slots) -> dict[str, int]:
         return self._kernel.interface_slots()
 
-    def _attachments(self, _: wire.Attachments) -> Any:
+    def _attachments(self, _: calls.Attachments) -> Any:
         return list(self._kernel.attachments())
 
-    def _programs(self, _: wire.Programs) -> Any:
+    def _programs(self, _: calls.Programs) -> Any:
         return list(self._kernel.programs())
 
-    def _ledgers(self, _: wire.Ledgers) -> Any:
+    def _ledgers(self, _: calls.Ledgers) -> Any:
         return list(self._kernel.ledgers())
 
-    def _failures(self, _: wire.Failures) -> Any:
+    def _failures(self, _: calls.Failures) -> Any:
         return self._kernel.failures()
 
-    def _counters(self, _: wire.Counters) -> Any:
+    def _counters(self, _: calls.Counters) -> Any:
         return list(self._kernel.interface_counters())
 
-    def _measure(self, call: wire.Measure) -> None:
+    def _measure(self, call: calls.Measure) -> None:
         self._kernel.measure(on=call.on)
 
-    def _locate(self, call: wire.Locate) -> Any:
+    def _locate(self, call: calls.Locate) -> Any:
         return executables(call.paths)
 
-    def _survey(self, call: wire.Survey) -> Any:
+    def _survey(self, call: calls.Survey) -> Any:
         return surveyed(self._charter().card(call.domain).survey)
 
 
@@ -311,9 +314,9 @@ def surveyed(place: tuple[str, str] | None) -> Any:
     return getattr(module, place[1])()
 
 
-def _told(call: wire.Part) -> str:
+def _told(call: calls.Part) -> str:
     """A call in a few words, without its bytes."""
-    if isinstance(call, wire.Apply):
+    if isinstance(call, calls.Apply):
         kinds = {type(action).__name__: None for action in call.actions}
         return f"apply {', '.join(kinds)}"
     return type(call).__name__.lower()
@@ -333,7 +336,7 @@ def _check_flow_table(action: model.FlowTable) -> None:
         raise KernelError(f"map {FLOW_TABLES}: so many flows are too many")
 
 
-def _frames(call: wire.RunMany) -> Frames:
+def _frames(call: calls.RunMany) -> Frames:
     """Frames that lie within their buffer.
 
     Raises:

@@ -1,10 +1,4 @@
-"""Every call over the door and its answer, as typed and bounded msgpack.
-
-A call is one of the structures of :data:`Call`, by its tag; what it may hold, and how much, stands
-in its types, and both ends decode by them. An answer is :class:`Refused`, or :class:`Done` with
-what :data:`ANSWERS` says of the call. Values of the contract that are plain dataclasses go as they
-are; those with arrays, networks or mixtures have a structure of their own here.
-"""
+"""Calls and answers as bytes, and values of the contract as parts of calls; and back."""
 
 from __future__ import annotations
 
@@ -12,446 +6,39 @@ import functools
 import ipaddress
 import operator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
+from ebpfsentinel.kernel.door import calls as wired
 from ebpfsentinel.kernel.door.arrays import WireArray, describe, described, packed, unpacked
+from ebpfsentinel.kernel.door.calls import ANSWERS, CALLS, Done, Part, Refused
 from ebpfsentinel.model import action as model
 from ebpfsentinel.model.floor import Connection, Floor
-from ebpfsentinel.model.flows import Ends, FlowFilter, PacketFilter
-from ebpfsentinel.model.kernel import (
-    Attachment,
-    InterfaceCounters,
-    KernelError,
-    Ledger,
-    NotLoaded,
-    ProgramStatus,
-    RunResult,
-)
+from ebpfsentinel.model.flows import FlowFilter, PacketFilter
+from ebpfsentinel.model.kernel import KernelError, NotLoaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ebpfsentinel.kernel.door.calls import Span
+
 MOST_CALL_BYTES, MOST_ANSWER_BYTES = 1 << 28, 1 << 30
 """A generation of rules is some tens of megabytes; all flows of a full table some hundreds."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
-Interface = Annotated[str, Meta(min_length=1, max_length=15)]
-Interfaces = Annotated[list[Interface], Meta(max_length=256)]
-Domains = Annotated[list[Name], Meta(max_length=64)]
-Word = Annotated[int, Meta(ge=0, le=0xFFFFFFFF)]
-Moment = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Port = Annotated[int, Meta(ge=0, le=0xFFFF)]
-Text = Annotated[str, Meta(max_length=64)]
-Frame = Annotated[bytes, Meta(max_length=1 << 16)]
-Repeat = Annotated[int, Meta(ge=1, le=1 << 24)]
-Path = Annotated[str, Meta(min_length=1, max_length=4096)]
-Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | Text
-"""Addresses as numbers have up to 128 bits, and msgpack 64: larger ones go as text."""
-Span = tuple[Number, Number]
-Spans = Annotated[list[Span], Meta(max_length=1 << 16)]
-
-
-class Part(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=True):
-    """What goes over the door."""
-
-
-class FlowsLike(Part):
-    """:class:`~ebpfsentinel.model.flows.FlowFilter`."""
-
-    address: Text | None
-    source: Text | None
-    destination: Text | None
-    port: Port | None
-    source_ports: tuple[Port, Port] | None
-    ports: tuple[Port, Port] | None
-    protocol: Word | None
-    family: Word | None
-    state: Text | None
-
-
-class FlowsOf(Part):
-    """:class:`~ebpfsentinel.model.flows.PacketFilter`."""
-
-    family: Word
-    src: Spans | None
-    dst: Spans | None
-    src_ports: Spans | None
-    dst_ports: Spans | None
-    protocols: Spans | None
-
-
-class MapWrite(Part):
-    """See :class:`ebpfsentinel.model.action.MapWrite`; those below are called so, too."""
-
-    map: Name
-    keys: np.ndarray
-    values: np.ndarray
-
-
-class MapDelete(Part):
-    """Delete entries."""
-
-    map: Name
-    keys: np.ndarray
-
-
-class MapReplace(Part):
-    """Hold exactly these."""
-
-    map: Name
-    keys: np.ndarray
-    values: np.ndarray
-
-
-class Swap(Part):
-    """A new generation behind a slot."""
-
-    map: Name
-    slot: Word
-    value: np.ndarray
-
-
-class Lend(Part):
-    """A map behind a slot."""
-
-    map: Name
-    slot: Word
-    inner: Name
-
-
-class Switch(Part):
-    """New values at places."""
-
-    map: Name
-    places: Annotated[dict[Word, np.ndarray], Meta(max_length=1024)]
-    kept: Annotated[dict[Word, Moment], Meta(max_length=1024)]
-    head_map: Name
-    head: np.ndarray
-
-
-class Patch(Part):
-    """Write within a value."""
-
-    map: Name
-    place: Word
-    serial: Moment
-    head_map: Name
-    head: np.dtype
-    writes: Annotated[tuple[tuple[Word, bytes], ...], Meta(max_length=1 << 16)]
-
-
-class Engage(Part):
-    """Have a stand-in run."""
-
-    program: Name
-    on: bool
-
-
-class Run(Part):
-    """Run a program for what it does."""
-
-    program: Name
-    repeat: Repeat
-    frame: Frame
-
-
-class FlowTable(Part):
-    """Have a flow table."""
-
-    head: np.ndarray | None
-
-
-class EndFlows(Part):
-    """End flows."""
-
-    filters: Annotated[tuple[FlowsLike | FlowsOf, ...], Meta(max_length=1 << 16)]
-    barred: bool
-
-
-class Kill(Part):
-    """End a process."""
-
-    pid: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)]
-    start_ns: Moment
-
-
-Action = (
-    MapWrite
-    | MapDelete
-    | MapReplace
-    | Swap
-    | Lend
-    | Switch
-    | Patch
-    | Engage
-    | Run
-    | FlowTable
-    | EndFlows
-    | Kill
-)
-
-
-class WireFloor(Part):
-    """:class:`~ebpfsentinel.model.floor.Floor`; listeners and connections as text and numbers."""
-
-    loopback: bool
-    networks: Annotated[list[Text], Meta(max_length=4096)]
-    ports: Annotated[list[Port], Meta(max_length=1024)]
-    listeners: Annotated[list[tuple[Text, Port]], Meta(max_length=1024)]
-    connections: Annotated[list[tuple[Text, Port, Port]], Meta(max_length=4096)]
-
-
-class Load(Part):
-    """Domains by name: what is loaded for them the keeper knows itself."""
-
-    domains: Domains
-
-
-class Reserve(Part):
-    """Slots for interfaces."""
-
-    interfaces: Interfaces
-
-
-class Claim(Part):
-    """Be the one agent there."""
-
-    interfaces: Interfaces
-
-
-class Attach(Part):
-    """To these, and no others."""
-
-    interfaces: Interfaces
-
-
-class Detach(Part):
-    """Leave."""
-
-
-class Apply(Part):
-    """Actions, in order."""
-
-    actions: Annotated[list[Action], Meta(max_length=4096)]
-
-
-class Protect(Part):
-    """Add to the floor."""
-
-    floor: WireFloor
-
-
-class Protected(Part):
-    """The floor in force."""
-
-
-class Lapse(Part):
-    """Drop nothing from then on."""
-
-    at_ns: Moment
-    domains: Domains
-
-
-class Read(Part):
-    """All pairs of a map."""
-
-    map: Name
-
-
-class Total(Part):
-    """A per-CPU array, summed."""
-
-    map: Name
-    most: Word | None
-
-
-class FlowsIn(Part):
-    """Flows of the table."""
-
-    first: Word
-    count: Word | None
-
-
-class FindFlow(Part):
-    """One flow."""
-
-    ends: Ends
-
-
-class LookUp(Part):
-    """One value."""
-
-    map: Name
-    key: np.ndarray
-
-
-class Seed(Part):
-    """Run an iterator."""
-
-    program: Name
-
-
-class RunOne(Part):
-    """One frame through a program."""
-
-    program: Name
-    frame: Frame
-    repeat: Repeat
-    interface: Annotated[str, Meta(max_length=15)]
-
-
-class RunMany(Part):
-    """Many frames through a program."""
-
-    program: Name
-    buffer: np.ndarray
-    offset: np.ndarray
-    length: np.ndarray
-    behind: Text
-
-
-class Structure(Part):
-    """What is loaded; rings come with their descriptors, in this order."""
-
-
-class Slots(Part):
-    """Interfaces and their slots."""
-
-
-class Attachments(Part):
-    """Where we are attached."""
-
-
-class Programs(Part):
-    """Every program."""
-
-
-class Ledgers(Part):
-    """Every ring's ledger."""
-
-
-class Failures(Part):
-    """Failed helper calls."""
-
-
-class Counters(Part):
-    """Packets by interface."""
-
-
-class Measure(Part):
-    """Run statistics."""
-
-    on: bool
-
-
-class Locate(Part):
-    """Executables by path."""
-
-    paths: Annotated[list[Path], Meta(max_length=4096)]
-
-
-class Survey(Part):
-    """What the card's own look at the machine finds."""
-
-    domain: Name
-
-
-class WireRing(Part):
-    """A ring: its size, and its record type."""
-
-    name: Name
-    size_bytes: Word
-    record: np.dtype
-
-
-class Loaded(Part):
-    """What is loaded: rings, owners of maps and programs, iterators, record types by domain."""
-
-    rings: list[WireRing]
-    owners: dict[str, str]
-    seeds: list[str]
-    records: dict[str, dict[str, np.dtype]]
-
-
-class WireAnswers(Part):
-    """:class:`~ebpfsentinel.model.kernel.Answers`."""
-
-    retval: np.ndarray
-    meta: np.ndarray
-    refused: np.ndarray
-
-
-class Refused(msgspec.Struct, array_like=True, frozen=True, tag=True, forbid_unknown_fields=True):
-    """``kind`` says what to raise: ``kernel``, ``not_loaded`` or ``key``."""
-
-    kind: str
-    text: str
-
-
-T = TypeVar("T")
-
-
-class Done(
-    msgspec.Struct,
-    Generic[T],
-    array_like=True,
-    frozen=True,
-    tag="Done",
-    forbid_unknown_fields=True,
-):
-    """It is done, and this is the answer."""
-
-    value: T
-
-
-ANSWERS: dict[type[Part], Any] = {
-    Load: None,
-    Reserve: None,
-    Claim: None,
-    Attach: None,
-    Detach: None,
-    Apply: None,
-    Protect: None,
-    Protected: WireFloor,
-    Lapse: None,
-    Read: tuple[np.ndarray, np.ndarray],
-    Total: np.ndarray,
-    FlowsIn: np.ndarray,
-    FindFlow: np.ndarray,
-    LookUp: np.ndarray | None,
-    Seed: np.ndarray,
-    RunOne: RunResult,
-    RunMany: WireAnswers,
-    Structure: Loaded,
-    Slots: dict[str, int],
-    Attachments: list[Attachment],
-    Programs: list[ProgramStatus],
-    Ledgers: list[Ledger],
-    Failures: dict[str, int],
-    Counters: list[InterfaceCounters],
-    Measure: None,
-    Locate: dict[str, tuple[int, int]],
-    Survey: dict[str, Any],
-}
-"""What each call is answered with."""
-CALLS = tuple(ANSWERS)
-
 _ACTIONS = {
-    MapWrite: model.MapWrite,
-    MapDelete: model.MapDelete,
-    MapReplace: model.MapReplace,
-    Swap: model.Swap,
-    Lend: model.Lend,
-    Switch: model.Switch,
-    Patch: model.Patch,
-    Engage: model.Engage,
-    Run: model.Run,
-    FlowTable: model.FlowTable,
-    Kill: model.Kill,
+    wired.MapWrite: model.MapWrite,
+    wired.MapDelete: model.MapDelete,
+    wired.MapReplace: model.MapReplace,
+    wired.Swap: model.Swap,
+    wired.Lend: model.Lend,
+    wired.Switch: model.Switch,
+    wired.Patch: model.Patch,
+    wired.Engage: model.Engage,
+    wired.Run: model.Run,
+    wired.FlowTable: model.FlowTable,
+    wired.Kill: model.Kill,
 }
 _WIRED = {found: wire for wire, found in _ACTIONS.items()}
 
@@ -552,7 +139,9 @@ def to_wire(action: model.Action) -> Part:
         WireError: it cannot be written.
     """
     if isinstance(action, model.EndFlows):
-        return EndFlows(tuple(_filter_to_wire(each) for each in action.filters), action.barred)
+        return wired.EndFlows(
+            tuple(_filter_to_wire(each) for each in action.filters), action.barred
+        )
     found = {each.name: getattr(action, each.name) for each in fields(action)}
     for name in ("value", "head"):
         if found.get(name) is not None and not isinstance(found[name], np.dtype):
@@ -566,24 +155,24 @@ def to_action(wire: Part) -> model.Action:
     Raises:
         ValueError: a network is none.
     """
-    if isinstance(wire, EndFlows):
+    if isinstance(wire, wired.EndFlows):
         return model.EndFlows(tuple(_filter_of(each) for each in wire.filters), wire.barred)
     found = {name: getattr(wire, name) for name in wire.__struct_fields__}
     return _ACTIONS[type(wire)](**found)  # type: ignore[no-any-return]
 
 
-def _filter_to_wire(found: FlowFilter | PacketFilter) -> FlowsLike | FlowsOf:
+def _filter_to_wire(found: FlowFilter | PacketFilter) -> wired.FlowsLike | wired.FlowsOf:
     if isinstance(found, PacketFilter):
         spans = (found.src, found.dst, found.src_ports, found.dst_ports, found.protocols)
-        return FlowsOf(found.family, *map(_spans_to_wire, spans))
+        return wired.FlowsOf(found.family, *map(_spans_to_wire, spans))
     values = {each.name: getattr(found, each.name) for each in fields(found)}
     for name in ("address", "source", "destination"):
         values[name] = None if values[name] is None else str(values[name])
-    return FlowsLike(**values)
+    return wired.FlowsLike(**values)
 
 
-def _filter_of(wire: FlowsLike | FlowsOf) -> FlowFilter | PacketFilter:
-    if isinstance(wire, FlowsOf):
+def _filter_of(wire: wired.FlowsLike | wired.FlowsOf) -> FlowFilter | PacketFilter:
+    if isinstance(wire, wired.FlowsOf):
         spans = (wire.src, wire.dst, wire.src_ports, wire.dst_ports, wire.protocols)
         return PacketFilter(wire.family, *map(_spans_of, spans))
     values = {name: getattr(wire, name) for name in wire.__struct_fields__}
@@ -605,9 +194,9 @@ def _number(value: int) -> int | str:
     return int(value) if value < 1 << 63 else str(value)
 
 
-def floor_to_wire(floor: Floor) -> WireFloor:
+def floor_to_wire(floor: Floor) -> wired.WireFloor:
     """A floor for the wire."""
-    return WireFloor(
+    return wired.WireFloor(
         floor.loopback,
         sorted(map(str, floor.networks)),
         sorted(floor.ports),
@@ -616,7 +205,7 @@ def floor_to_wire(floor: Floor) -> WireFloor:
     )
 
 
-def floor_of(wire: WireFloor) -> Floor:
+def floor_of(wire: wired.WireFloor) -> Floor:
     """The floor that :func:`floor_to_wire` wrote.
 
     Raises:
