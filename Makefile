@@ -9,6 +9,7 @@
 #   make bench   measure, and write the table of docs/performance.md
 #   make soak    hostile traffic and faults for HOURS=n (or MINUTES=n), then the picture in docs/images
 #   make setup   what all of these share; gives .venv/bin/ebpfsentinel-agent
+#   make deb     the Debian package, in dist/ (VERSION=X: called so)
 #   make gen     write what is generated: events.py of the domains, the protocol, the example configuration
 #   make format  format Python and C
 #   make lock    pin the dependencies of pyproject.toml anew
@@ -29,7 +30,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-input --pro
 RUN_PACKAGES := python3 python3-venv clang llvm libbpf1 libbpf-dev linux-libc-dev iproute2 ethtool
 TEST_PACKAGES := git curl systemd clang-format xdp-tools iputils-ping ncat hping3 tcpdump procps nftables iptables
 KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 ethtool
-PEER_PACKAGES := maven openjdk-17-jdk-headless unzip
+PEER_PACKAGES := maven openjdk-17-jdk-headless unzip debootstrap
 C_SOURCES = $(shell find src bench demo -name '*.bpf.c' -o -name '*.h')
 
 # $(call install,packages): those that are missing, by apt; without any, no apt is run.
@@ -124,6 +125,9 @@ bench: setup $(STAMPS)/dev
 .PHONY: soak
 soak: setup $(STAMPS)/dev
 	@$(BIN)/python -m bench.soak $(if $(HOURS),$$(( $(HOURS) * 3600 )),$$(( $(or $(MINUTES),5) * 60 )) .soak)
+.PHONY: deb
+deb: setup
+	@$(BIN)/python -m deploy.debian $(if $(VERSION),--version $(VERSION))
 
 # `make -k check` goes on after a fault.
 .PHONY: check lint types layers c-style fresh
@@ -135,7 +139,7 @@ lint: setup $(STAMPS)/dev
 
 types: setup $(STAMPS)/dev
 	$(BIN)/mypy
-	$(BIN)/mypy --package demo
+	$(BIN)/mypy --package demo --package deploy
 
 layers: setup $(STAMPS)/dev
 	$(BIN)/lint-imports --no-cache --no-logo

@@ -87,8 +87,8 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path):
     verify = shutil.which("systemd-analyze")
     assert verify, "systemd-analyze is missing: apt install systemd"
     unit = tmp_path / UNIT.name
-    installed = "/opt/ebpfsentinel/.venv/bin/ebpfsentinel-agent"
-    unit.write_text(UNIT.read_text().replace(installed, shutil.which("true")))
+    program = f"ExecStart={shutil.which('true')}"
+    unit.write_text(UNIT.read_text().replace("ExecStart=ebpfsentinel-agent", program))
     found = subprocess.run(
         [verify, "verify", "--man=no", unit], capture_output=True, text=True, check=False
     )

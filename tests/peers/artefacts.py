@@ -61,6 +61,19 @@ def debian_package(name: str) -> Path:
     return kept
 
 
+def debian_root(*packages: str) -> Path:
+    """A Debian 12 with no more than these packages and what they need."""
+    kept = CACHE / "debian-root"
+    if not kept.exists():
+        scratch = CACHE / "debian-root.part"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        chosen = f"--include={','.join(packages)}"
+        _run([tool("debootstrap"), "--variant=minbase", chosen, "bookworm", str(scratch)])
+        scratch.rename(kept)
+    return kept
+
+
 def tool(name: str) -> str:
     """Where a program of this machine is."""
     found = shutil.which(name)

@@ -1,0 +1,1 @@
+"""What operators install: packages, units, charts, and what watches the agent."""

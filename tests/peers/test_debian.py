@@ -1,0 +1,247 @@
+"""The Debian package in a clean Debian, under traffic: installed, upgraded, rolled back, purged.
+
+There is no systemd in that root, as in many a container: the package's scripts must do without, and
+the test starts the agent. From its first start to the removal every packet is judged: the deny rule
+counts exactly what was sent, nothing of it arrives, and one TCP connection lives all along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import artefacts
+import pytest
+
+from tests.lab import GUARDED, Lab, inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DENIED, OPEN, ECHO = 5353, 5354, 7777
+CONFIG = """\
+agent:
+  interfaces: [guard0]
+firewall:
+  mode: block
+  rules:
+    - {id: no-udp, priority: 10, action: deny, protocol: udp, dst_port: 5353}
+"""
+OLD, NEW = "1.0.0", "1.0.1"
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two versions, built from this tree."""
+    out = tmp_path_factory.mktemp("packages")
+    quick = {"DPKG_DEB_COMPRESSOR_TYPE": "zstd", "DPKG_DEB_COMPRESSOR_LEVEL": "1"}
+    found = {}
+    for version in (OLD, NEW):
+        command = [sys.executable, "-m", "deploy.debian", "--version", version, "--out", str(out)]
+        done = subprocess.run(
+            command, cwd=artefacts.CACHE.parent, env=os.environ | quick,
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found[version] = Path(done.stdout.strip())
+    return found
+
+
+class Host:
+    """A Debian of its own below a folder, in the network namespace of the lab's guarded host."""
+
+    def __init__(self, lab: Lab, root: Path) -> None:
+        self.lab, self.root = lab, root
+        self.agent: subprocess.Popen[str] | None = None
+
+    def run(self, *command: str, code: int = 0) -> str:
+        done = self.lab.run(self.lab.guarded, "chroot", str(self.root), *command)
+        assert done.returncode == code, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def ask(self, *verb: str) -> Any:
+        return json.loads(self.run("ebpfsentinel-agent", "-o", "json", *verb))
+
+    def install(self, package: Path) -> None:
+        (self.root / "tmp" / package.name).write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/tmp/{package.name}")
+
+    def start(self) -> None:
+        """Returns once the agent guards."""
+        with (self.root / "tmp/log").open("a") as log:
+            self.agent = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.lab.guarded}", "chroot", str(self.root),
+                 "/usr/bin/ebpfsentinel-agent"],
+                stdout=subprocess.PIPE, stderr=log, text=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+        lines: list[str] = []
+        while "Ctrl-C" not in (line := self.agent.stdout.readline()):
+            lines.append(line)
+            assert line, f"{lines}\n{(self.root / 'tmp/log').read_text()}"
+
+    def ended(self) -> int:
+        assert self.agent is not None
+        code = self.agent.wait(20)
+        self.agent.stdout.close()
+        self.agent = None
+        return code
+
+    def files(self) -> set[str]:
+        """What has the product's name, anywhere but where the kernel lives."""
+        command = ["find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev",
+                   "-o", "-path", "/tmp", ")", "-prune", "-o", "-iname", "*ebpfsentinel*",
+                   "-print"]  # fmt: skip
+        return set(self.run(*command).split())
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Every change to the cached root goes to a layer of its own; so do the pins."""
+    base = artefacts.debian_root("python3", "adduser", "libbpf1", "libstdc++6", "zlib1g")
+    root = tmp_path / "root"
+    with contextlib.closing(Lab(tmp_path)) as lab, contextlib.ExitStack() as undo:
+
+        def mount(*arguments: str) -> None:
+            subprocess.run(["mount", *arguments], check=True)
+
+        root.mkdir()
+        mount("-t", "tmpfs", "none", str(root))
+        undo.callback(subprocess.run, ["umount", "-R", "-l", str(root)], check=True)
+        upper, work, merged = (root / name for name in ("upper", "work", "merged"))
+        for folder in (upper, work, merged):
+            folder.mkdir()
+        layers = f"lowerdir={base},upperdir={upper},workdir={work}"
+        mount("-t", "overlay", "overlay", "-o", layers, str(merged))
+        mount("-t", "proc", "proc", str(merged / "proc"))
+        mount("--bind", "/dev", str(merged / "dev"))
+        mount("-t", "sysfs", "sysfs", str(merged / "sys"))
+        mount("-t", "bpf", "bpf", str(merged / "sys/fs/bpf"))
+        mount("-t", "tracefs", "tracefs", str(merged / "sys/kernel/tracing"))
+        mount("--rbind", "/sys/fs/cgroup", str(merged / "sys/fs/cgroup"))
+        made = Host(lab, merged)
+        try:
+            yield made
+        finally:
+            if made.agent is not None:
+                made.agent.terminate()
+                made.ended()
+
+
+class Traffic:
+    """Numbered datagrams to a denied port and to an open one, and one TCP connection, all along."""
+
+    def __init__(self, lab: Lab) -> None:
+        with inside(lab.guarded):
+            self.denied = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.open = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.listener = socket.create_server((GUARDED, ECHO))
+        for door, port in ((self.denied, DENIED), (self.open, OPEN)):
+            door.bind((GUARDED, port))
+            door.setblocking(False)
+        with inside(lab.sender):
+            self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.client = socket.create_connection((GUARDED, ECHO))
+        self.client.settimeout(5)
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.served, _ = self.listener.accept()
+        self.sent = self.echoed = self.passed = self.leaked = 0
+        self.slowest_s = 0.0
+        self.over = threading.Event()
+        self.broken = ""
+        self.threads = [threading.Thread(target=each) for each in (self.serve, self.carry)]
+
+    def __enter__(self) -> Self:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.client.shutdown(socket.SHUT_WR)
+        for thread in self.threads:
+            thread.join()
+        for door in (self.denied, self.open, self.listener, self.sender, self.client, self.served):
+            door.close()
+
+    def serve(self) -> None:
+        while data := self.served.recv(4096):
+            self.served.sendall(data)
+
+    def carry(self) -> None:
+        """Every two milliseconds one of each; what comes back is what was sent."""
+        while not self.over.wait(0.002):
+            self.sender.sendto(b"%d" % self.sent, (GUARDED, DENIED))
+            self.sender.sendto(b"%d" % self.sent, (GUARDED, OPEN))
+            self.sent += 1
+            self.leaked += self.taken(self.denied)
+            self.passed += self.taken(self.open)
+            self.echo(b"%08d" % self.sent)
+
+    def echo(self, word: bytes) -> None:
+        began = time.monotonic()
+        try:
+            self.client.sendall(word)
+            back = self.client.recv(64)
+        except OSError as error:
+            self.broken = str(error)
+            self.over.set()
+            return
+        if back != word:
+            self.broken = f"{word!r} came back as {back!r}"
+        self.echoed += 1
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    @staticmethod
+    def taken(door: socket.socket) -> int:
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while door.recv(64):
+                count += 1
+        return count
+
+
+def rule(host: Host) -> int:
+    found = {each["id"]: each for each in host.ask("firewall", "list")}
+    return int(found["no-udp"]["packets"])
+
+
+@pytest.mark.timeout(300)
+def test_installed_upgraded_rolled_back_and_purged_under_traffic(
+    host: Host, packages: dict[str, Path]
+) -> None:
+    before = host.files()
+    host.install(packages[OLD])
+    assert "ebpfsentinel" in host.run("getent", "passwd", "ebpfsentinel")
+    assert host.run("stat", "-c", "%U:%G %a", "/etc/ebpfsentinel/config.yaml") == (
+        "root:ebpfsentinel 640\n"
+    )
+    host.run("ebpfsentinel-agent", "config", "check")
+    (host.root / "etc/ebpfsentinel/config.yaml").write_text(CONFIG)
+    host.start()
+    with Traffic(host.lab) as traffic:
+        for package, version in ((packages[NEW], NEW), (packages[OLD], OLD)):
+            host.install(package)  # the running agent hands over
+            assert host.ended() == 0
+            host.start()
+            assert host.ask("status")["version"] == version
+            assert (host.root / "etc/ebpfsentinel/config.yaml").read_text() == CONFIG
+        assert traffic.broken == ""
+    assert (traffic.leaked, traffic.passed) == (0, traffic.sent)
+    assert traffic.sent == rule(host) > 100
+    host.run("dpkg", "--remove", "ebpfsentinel")
+    assert host.ended() == 0
+    assert host.lab.arrivals(DENIED) == 20
+    assert (host.root / "var/lib/ebpfsentinel/ebpfsentinel.db").exists()
+    host.run("dpkg", "--purge", "ebpfsentinel")
+    assert host.files() == before
+    assert host.run("getent", "passwd", "ebpfsentinel", code=2) == ""
+    assert not [path for path in (host.root / "sys/fs/bpf").iterdir() if path.is_dir()]
+    print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")
