@@ -25,6 +25,9 @@
  * Mostly one address leaves but a few rules. They are listed with the interval, and checked one by
  * one against a record of what each asks for: three lines of memory instead of a dozen.
  *
+ * The rules that keep the owner in hold for every address, so they would stand in all of these lists:
+ * they are in fw_head, and tried first, by those packets alone whose port may be theirs.
+ *
  * A rule that is added to a set in force is not worth a new bank at once: it stands in a list of
  * the bank that it ranks in, whose rules are checked one by one and compared by priority with what
  * the bank has. One that is removed has its number taken away, so that it is passed over. When no more
@@ -230,15 +233,26 @@ static __always_inline __u64 among_all(const struct fw_tables *bank, const struc
 	return 0;
 }
 
+/* Keeps what stands before it from being joined with its like: a lookup in one of several maps is a call. */
+#define APART(value) asm volatile("" : "+r"(value))
+
 /* The packet of this CPU and hook; before Linux 5.12 a global function takes no pointer to it. */
 static __always_inline const struct packet *judged(enum hook hook)
 {
+	const struct packet *packet;
 	__u32 zero = 0;
 
-	if (hook == HOOK_XDP)
-		return bpf_map_lookup_elem(&xdp_packet, &zero);
-	return hook == HOOK_TC ? bpf_map_lookup_elem(&tc_packet, &zero)
-			       : bpf_map_lookup_elem(&egress_packet, &zero);
+	if (hook == HOOK_XDP) {
+		packet = bpf_map_lookup_elem(&xdp_packet, &zero);
+		APART(packet);
+	} else if (hook == HOOK_TC) {
+		packet = bpf_map_lookup_elem(&tc_packet, &zero);
+		APART(packet);
+	} else {
+		packet = bpf_map_lookup_elem(&egress_packet, &zero);
+		APART(packet);
+	}
+	return packet;
 }
 
 /*
@@ -292,6 +306,32 @@ __noinline __u64 fw_classify(__u32 hook, __u32 slot)
 	return bank->fresh_count ? fw_fresh(hook, slot, found) : found;
 }
 
+/* The first of the rules in the head that matches, as FOUND; 0: none. A global function, see fw_locate. */
+__noinline __u64 fw_first(__u32 hook)
+{
+	const struct packet *packet = judged(hook);
+	const struct fw_head *head = head_in_force();
+	__u32 zero = 0, count, number;
+	struct fw_scratch *scratch = bpf_map_lookup_elem(&fw_scratch, &zero);
+
+	if (!packet || !head || !scratch)
+		return 0;
+	put_in_places(&scratch->packet, packet, scratch);
+	count = OPAQUE(head->first_count);
+	for (number = 0; number < FW_AHEAD && number < count; number++) {
+		const struct fw_rule *rule = &head->first[number];
+
+		if (!differ(rule, &head->first_rests[number], &scratch->packet))
+			return FOUND(rule);
+	}
+	return 0;
+}
+
+static __always_inline bool may_be_first(const struct fw_head *head, const struct packet *packet)
+{
+	return packet->flags & PACKET_TCP && head->first_ports >> (packet->dst_port & 63) & 1;
+}
+
 /* For rule sets that ask for MAC addresses. */
 static __always_inline void put_macs(void *data, void *end)
 {
@@ -310,7 +350,7 @@ static __always_inline __u64 in_place(const struct fw_head *head, enum hook hook
 	return fw_classify(hook, 2 * place + (head->current >> place & 1));
 }
 
-/* Ask the banks of the packet's family in turn, mostly there is one; 0: no rule matches. */
+/* Ask the head, then the banks of the packet's family in turn, mostly there is one; 0: no rule matches. */
 static __always_inline struct fw_found first_match(const struct fw_head *head,
 						   const struct packet *packet, enum hook hook)
 {
@@ -321,9 +361,12 @@ static __always_inline struct fw_found first_match(const struct fw_head *head,
 	bool wide = packet->family == 6;
 	__u32 banks = head->banks[wide], first = wide * FW_BANKS, bank;
 
-	if (!packet->family || !banks)
+	if (!packet->family)
 		return found.rule;
-	found.whole = in_place(head, hook, first);
+	if (may_be_first(head, packet))
+		found.whole = fw_first(hook);
+	if (banks && !found.whole)
+		found.whole = in_place(head, hook, first);
 	for (bank = 1; bank < FW_BANKS && bank < banks && !found.whole; bank++)
 		found.whole = in_place(head, hook, first + bank);
 	return found.rule;

@@ -492,7 +492,7 @@ FW_PART = _record(
 )
 
 FW_HEAD = _record(
-    104,
+    2168,
     (
         ("current", "<u4", 0),
         ("banks", ("|u1", (2,)), 4),
@@ -505,6 +505,11 @@ FW_HEAD = _record(
         ("netns", "<u4", 12),
         ("sample_every", "<u4", 16),
         ("serial", ("<u8", (10,)), 24),
+        ("first_ports", "<u8", 104),
+        ("first_count", "<u4", 112),
+        ("pad", "<u4", 116),
+        ("first", (FW_RULE, (16,)), 120),
+        ("first_rests", (FW_REST, (16,)), 1144),
     ),
 )
 

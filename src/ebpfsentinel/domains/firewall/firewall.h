@@ -165,6 +165,7 @@ struct fw_found {
 
 #define FW_FRESH 128
 #define FW_GONE 4
+#define FW_AHEAD 16
 
 /*
  * Up to FW_RULES rules of one address family, in the order in which they are tried: three elements
@@ -242,6 +243,11 @@ struct fw_head {
 	__u32 netns;         /* inode of the network namespace that we guard */
 	__u32 sample_every;  /* headers of one packet in so many, on each CPU; 0: of none */
 	__u64 serial[FW_PLACES]; /* user space's name for what each place holds */
+	__u64 first_ports;       /* bit p % 64 of each destination port that first asks for */
+	__u32 first_count;
+	__u32 pad;
+	struct fw_rule first[FW_AHEAD]; /* for TCP, tried before the banks */
+	struct fw_rest first_rests[FW_AHEAD];
 };
 
 /* A packet in the places where a rule has what it asks for, worked out once for many rules. */

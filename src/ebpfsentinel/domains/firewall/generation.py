@@ -36,7 +36,9 @@ from ebpfsentinel.domains.firewall.places import (
     OUT_PLACE,
     Bank,
     asks_of,
+    first_of,
     places_of,
+    put_first,
     tables_of,
 )
 from ebpfsentinel.domains.firewall.ranking import CheckedRule, priority_of
@@ -363,4 +365,5 @@ def _switch(state: RuleSet, kept: Mapping[int, int], netns: int) -> Switch:
     head["sample_every"] = settings.sample_every
     for place, serial in state.serials.items():
         head["serial"][0, place] = serial
+    put_first(head, first_of(state.rules), state.numbers)
     return Switch("fw_banks", tables_of(places, kept), kept, "fw_head", head)

@@ -1,8 +1,14 @@
-"""What each place of ``fw_banks`` holds: the rules of a family, best first, bank by bank."""
+"""Where rules stand in the kernel.
+
+Each place of ``fw_banks`` holds rules of a family, best first, bank by bank; ``fw_head`` has those
+that are tried before all others.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ebpfsentinel.domains.firewall.compile import (
     BANK_RULES,
@@ -10,7 +16,7 @@ from ebpfsentinel.domains.firewall.compile import (
     TooManyIntervalsError,
     compile_bank,
 )
-from ebpfsentinel.domains.firewall.events import FwField
+from ebpfsentinel.domains.firewall.events import FW_HEAD, FW_REST, FW_RULE, FwField
 from ebpfsentinel.domains.firewall.settings import MAX_RULES
 from ebpfsentinel.model.settings import SettingsError
 
@@ -33,7 +39,32 @@ HEAD_ASKS: dict[int, int] = {
     FwField.FW_OWNER: 4,
 }
 """``FW_HEAD_...`` by the fields that they are for."""
+FIRST_RULES = FW_HEAD["first"].shape[0]
+"""``FW_AHEAD``."""
 Bank = tuple[tuple[RankedRule, int], ...]
+
+
+def first_of(rules: Sequence[CheckedRule]) -> tuple[CheckedRule, ...]:
+    """The rules that the head has: those that keep the owner in, where they are not too many.
+
+    They rank before all others, and ask for a TCP port; some for an interface too.
+    """
+    found = tuple(rule for rule in rules if rule.origin == "system" and rule.ranked)
+    return found if len(found) <= FIRST_RULES else ()
+
+
+def put_first(head: NDArray[Any], first: Sequence[CheckedRule], numbers: Mapping[str, int]) -> None:
+    """Put them into the head, shape ``(1,)``."""
+    ports = {0}
+    for at, found in enumerate(first):
+        ranked = next(iter(found.ranked.values()))  # without addresses, all families have the same
+        alone = ranked.alone(numbers[found.rule.id])
+        assert alone  # noqa: S101 (a port and an interface fit into a record)
+        head["first"][0, at] = np.frombuffer(alone[0], FW_RULE)[0]
+        head["first_rests"][0, at] = np.frombuffer(alone[1], FW_REST)[0]
+        (low, _), *_ = ranked.asks[FwField.FW_DST_PORT]
+        ports.add(1 << low % 64)
+    head["first_ports"], head["first_count"] = sum(ports), len(first)
 
 
 def places_of(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[int, Bank]:
@@ -43,11 +74,12 @@ def places_of(rules: Sequence[CheckedRule], numbers: Mapping[str, int]) -> dict[
         SettingsError: there are too many.
     """
     places = {}
+    ahead = {found.rule.id for found in first_of(rules)}
     for family, first in FIRST_PLACE.items():
         ranked = tuple(
             (found.ranked[family], numbers[found.rule.id])
             for found in rules
-            if family in found.ranked and found.rule.enabled
+            if family in found.ranked and found.rule.enabled and found.rule.id not in ahead
         )
         if len(ranked) > MAX_RULES:
             raise SettingsError(

@@ -71,7 +71,7 @@ class Judge:
         self,
         *rules: FirewallRule,
         interfaces=None,
-        lockout=False,
+        lockout=None,
         mode="block",
         policy="pass",
         boot_offset_ns=0,
@@ -89,7 +89,7 @@ class Judge:
             mode=Mode(mode),
             default_policy=Policy(policy),
             rules=list(rules),
-            anti_lockout=AntiLockout(enabled=lockout),
+            anti_lockout=lockout or AntiLockout(enabled=False),
             **settings,
         )
         surroundings = Surroundings(

@@ -118,6 +118,12 @@ def test_the_systems_rules_come_first_and_keep_the_agents_port_open():
     assert {item.scope for item in engine.items("rules")} == {"eth0"}
 
 
+def test_the_systems_rules_take_no_room_among_the_users():
+    rules = [RULE | {"id": f"r{n}", "src_ip": f"10.0.{n >> 8}.{n & 255}"} for n in range(4096)]
+    switch = next(a for a in change(engine_of(), *rules).actions if isinstance(a, Switch))
+    assert (set(switch.places), switch.head["first_count"].tolist()) == ({0}, [3])
+
+
 def test_rules_keep_their_number_and_a_new_one_gets_a_clean_counter():
     engine = engine_of(RULE)
     before = change(engine, RULE, RULE | {"id": "b"}).memo["numbers"]
@@ -149,7 +155,7 @@ def test_mode_and_policy_are_in_the_head():
     (switch,) = plan.actions
     assert switch.head["mode"][0] == FwMode.FW_MODE_BLOCK
     assert switch.head["default_action"][0] == 1
-    assert switch.head["banks"][0].tolist() == [1, 1]
+    assert switch.head["banks"][0].tolist() == [0, 0]
 
 
 def test_only_the_banks_that_changed_are_compiled_again():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ebpfsentinel.domains.firewall.settings import AntiLockout
 from ebpfsentinel.domains.firewall.tests import oracle, packets, rulesets
 from ebpfsentinel.domains.firewall.tests.judge import DROP, META, PACKET_META, PASS, Judge, rule
 from ebpfsentinel.domains.firewall.tests.packets import (
@@ -432,11 +433,29 @@ def test_an_interface_rule_holds_on_that_interface_only(judge):
 
 
 def test_the_owner_stays_in(judge):
-    judge.rules(rule("none", priority=1), lockout=True)
+    judge.rules(rule("none", priority=1), lockout=AntiLockout())
     assert judge.judge(tcp4(dport=22)).code == PASS
     assert judge.judge(tcp6(dport=22)).code == PASS
     assert judge.judge(udp4(dport=22)).code == DROP
     assert judge.judge(tcp4(dport=23)).code == DROP
+    assert judge.judge(tcp4(dport=22 + 64)).code == DROP  # the same bit of fw_head.first_ports
+    judge.rules(lockout=AntiLockout(), policy="drop")
+    assert judge.by(tcp4(dport=22)) == judge.by(tcp6(dport=22)) == "anti-lockout-22"
+    assert judge.judge(tcp4(dport=86)).code == DROP
+
+
+@pytest.mark.parametrize("others", [0, 8, 40])
+def test_the_owner_stays_in_on_named_interfaces_however_many(judge, others):
+    """Up to sixteen such rules are in the head, more of them in a bank."""
+    slots = {"ours": 1} | {f"other{n}": n + 2 for n in range(others)}
+    lockout = AntiLockout(interfaces=list(slots), ports=[22])
+    for rules in ((), (rule("none", priority=1),)):
+        judge.rules(*rules, lockout=lockout, interfaces=slots, policy="drop")
+        place_interface(judge.kernel, 1)
+        assert judge.by(tcp4(dport=22)) == "anti-lockout-ours-22"
+        place_interface(judge.kernel, 60)
+        assert judge.judge(tcp4(dport=22)).code == DROP
+    place_interface(judge.kernel, 0)
 
 
 def test_no_helper_failed(judge):
