@@ -34,11 +34,13 @@ _VERBS = {
     "detach": "agent:detach",
     "alerts": "alerts:alerts",
     "audit": "audit:audit",
+    "backup": "backup:backup",
     "changes": "changes:changes",
     "config": "config:config",
     "confirm": "changes:confirm",
     "hand-over": "upgrade:hand_over",
     "keys": "keys:keys",
+    "restore": "backup:restore",
     "tls": "tls:tls",
     "whoami": "keys:whoami",
 }

@@ -6,6 +6,7 @@ is one value a key).
 """
 
 from ebpfsentinel.store.alerts import AlertQuery
+from ebpfsentinel.store.archive import ArchiveError, Manifest
 from ebpfsentinel.store.audit import AuditEntry, AuditQuery, RuleChange
 from ebpfsentinel.store.chain import Verification, verify_export
 from ebpfsentinel.store.database import StoreError
@@ -13,8 +14,10 @@ from ebpfsentinel.store.store import Store
 
 __all__ = [
     "AlertQuery",
+    "ArchiveError",
     "AuditEntry",
     "AuditQuery",
+    "Manifest",
     "RuleChange",
     "Store",
     "StoreError",

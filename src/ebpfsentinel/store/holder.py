@@ -22,13 +22,23 @@ _FLOCK = struct.Struct("@hhqqi4x")
 
 
 class Holder:
-    """While it is there, this process is one that uses the folder."""
+    """While it is there, this process is one that uses the folder.
+
+    It waits for who has the folder alone, such as a restore: a second, and then it is another
+    folder, which has a lock of its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._fd = -1
         with contextlib.suppress(OSError):  # a folder that cannot be written is told of elsewhere
-            self._fd = _open(folder)
-            fcntl.lockf(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            while not self._take(folder):
+                self.close()
+
+    def _take(self, folder: Path) -> bool:
+        self._fd = _open(folder)
+        fcntl.lockf(self._fd, fcntl.LOCK_SH)
+        return os.path.samestat(os.fstat(self._fd), (folder / _FILE).stat())
 
     def close(self) -> None:
         """Use it no more."""

@@ -35,8 +35,8 @@ class Store:
         retention_days: int = 90,
     ) -> None:
         self.folder = state_dir
-        self._database = Database(state_dir / FILE)
         self._holder = Holder(state_dir)
+        self._database = Database(state_dir / FILE)
         self.items = Items(self._database)
         self.memos = Memos(self._database)
         self.unconfirmed = Unconfirmed(self._database)
