@@ -97,6 +97,7 @@ def growth(samples: Sequence[dict[str, Any]], seconds: float, rounds: int) -> di
     """
     quarter, last = seconds / 4, seconds * (rounds - 1) / rounds
     warm = [each for each in samples if quarter <= each["at_s"] < quarter + seconds / rounds]
+    warm = warm or [next(each for each in samples if each["at_s"] >= quarter)]
     end = [each for each in samples if each["at_s"] >= last]
     assert {each["life"] for each in (*warm, *end)} == {samples[-1]["life"]}, "another process"
     warm_mb, end_mb = (statistics.median(e["resident_mb"] for e in part) for part in (warm, end))

@@ -11,7 +11,6 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from ebpfsentinel.administration import Administration
 from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.flow import DROPPED
 from ebpfsentinel.kernel import clock, interfaces
@@ -19,6 +18,7 @@ from ebpfsentinel.model.domain import CountsSome, Metric
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.parts import settle, tidy
+from ebpfsentinel.vigilance import Vigilance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _SEEN = ("interfaces", "namespaces", "own_addresses")
 """What a change of links or addresses may make another; all domains then plan again."""
 
 
-class Agent(Administration):
+class Agent(Vigilance):
     """One agent: see :class:`~ebpfsentinel.parts.Parts` for what it takes."""
 
     def __init__(
@@ -97,7 +97,13 @@ class Agent(Administration):
         self.router.start()
         links = interfaces.watch()
         loop.add_reader(links, self._links_changed, links)
-        carried = (self._drain(), self._tick(), self._pulse(), self._follow_names())
+        carried = (
+            self._drain(),
+            self._tick(),
+            self._pulse(),
+            self._follow_names(),
+            self._keep_watch(),
+        )
         tasks = [asyncio.create_task(each) for each in carried]
         ended = asyncio.create_task(until.wait())
         try:
@@ -132,6 +138,7 @@ class Agent(Administration):
             self._undo(change, "the agent ends")
         self.alerts.close()
         await self.router.stop()
+        self.watch.close()
         self.exemptions.save_hits()
         self.enricher.close()
         self.kernel.detach()
@@ -284,6 +291,7 @@ class Agent(Administration):
             labels = {"reason": reason}
             found.append(Metric("alerts_dropped", "counter", DROPPED, labels, count))
         found += self.router.metrics()
+        found += self._watch_metrics()
         for status, count in self._reloads.items():
             labels = {"status": status}
             found.append(

@@ -204,6 +204,14 @@ class Changes:
             self._commit(name, plan)
         self._settings = settings
 
+    def again(self, names: Sequence[str]) -> None:
+        """Put in force once more what is: somebody else has changed it in the kernel.
+
+        Raises:
+            SettingsError, KernelError: not all of it is.
+        """
+        self._undo(names)
+
     def _undo(self, names: Sequence[str]) -> None:
         if self._settings is None:
             return

@@ -69,6 +69,7 @@ def _card(card: Domain) -> Card:
         object=str(folder / card.object) if card.object else "",
         programs=card.programs,
         survey=_survey(card.survey),
+        sealed=card.sealed,
     )
 
 

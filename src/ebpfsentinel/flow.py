@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.alerts import Exceptions
+from ebpfsentinel.canaries import Canaries
 from ebpfsentinel.losses import Losses
 from ebpfsentinel.model.domain import Metric, Outcome
 from ebpfsentinel.model.durations import Durations
@@ -61,11 +62,13 @@ class Flow:
         self._techniques, self._enrich = techniques or {}, enrich
         self.techniques: Mapping[str, str] = {}
         self._losses = Losses(kernel)
+        self.canaries = Canaries()
         self.naming = Naming(kernel, engines)
         self.durations: dict[str, Durations] = defaultdict(Durations)
         self.refused: Counter[str] = Counter()
         self.unjudged: Counter[str] = Counter()
         self.stopped: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.undelivered: Counter[str] = Counter()
         self._lost: dict[str, int] = {}
         self.losing: frozenset[str] = frozenset()
@@ -77,12 +80,29 @@ class Flow:
         """
         records = 0
         for ring in sorted(self._kernel.rings(), key=self._comes_late):
-            rows = self._kernel.drain(ring)
-            if len(rows):
+            rows, canary = self.canaries.sift(ring, self._kernel.drain(ring))
+            if len(rows) or canary:
                 records += len(rows)
                 owner = self._kernel.owner(ring)
                 await self._finish(owner, self.feed(owner, ring, rows))
         return records
+
+    def rehearse(self, alert: Alert) -> None:
+        """All that becomes of an alert before it goes on, with one that does not go on.
+
+        Raises:
+            Exception: it would not, or not whole.
+        """
+        self._exceptions.sift([alert], alert.timestamp_ns)
+        self._add_technique(alert)
+        self._name_interfaces([alert])
+        self.naming.name([alert])
+        if self._enrich is not None:
+            self._enrich([alert])
+
+    async def tell(self, alerts: Sequence[Alert]) -> None:
+        """The agent itself has something to say; it goes the way of all alerts."""
+        await self._tell(Outcome(alerts))
 
     def _comes_late(self, ring: str) -> bool:
         return not isinstance(self._engines[self._kernel.owner(ring)], DescribesProcesses)
@@ -107,6 +127,7 @@ class Flow:
         except Exception:
             logger.exception("domain %s failed on %d records of %s", domain, len(rows), source)
             self.unjudged[domain] += len(rows)
+            self.faults[domain] += 1
             return Outcome()
         finally:
             self.durations[domain].observe(time.perf_counter() - began)
@@ -127,6 +148,7 @@ class Flow:
             if not self.stopped[domain]:
                 logger.exception("domain %s failed at a tick: time stands still for it", domain)
             self.stopped[domain] += 1
+            self.faults[domain] += 1
             return Outcome()
 
     async def sweep(self, *, ending: bool = False) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.exemptions import Exemptions
     from ebpfsentinel.model.alert import Alert
     from ebpfsentinel.model.domain import Domain, Engine, Metric
+    from ebpfsentinel.model.health import Health
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.model.keys import KeyRecord, NewKey
     from ebpfsentinel.model.missed import Missed
@@ -178,6 +179,13 @@ class Agent(Protocol):
         Raises:
             SettingsError: refused whole, nothing has changed.
         """
+
+    @property
+    def blind(self) -> str:
+        """Why the agent may not see what it should, by its canaries; empty: it sees."""
+
+    def health(self) -> Health:
+        """What canaries prove, and what is wrong."""
 
     def process(self, pid: int, start_ns: int) -> Mapping[str, Any]:
         """All that is known of a process, at least its ``pid`` and ``start_ns``."""

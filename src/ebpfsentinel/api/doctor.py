@@ -15,6 +15,7 @@ from litestar import get
 
 from ebpfsentinel.changes import is_enabled
 from ebpfsentinel.config import is_loopback
+from ebpfsentinel.model.health import BLINDING
 from ebpfsentinel.model.kernel import NOT_NEEDED, XdpMode
 
 if TYPE_CHECKING:
@@ -97,6 +98,31 @@ def _domains(agent: Agent) -> Iterator[Finding]:
             what = f"{program.name} is {'a step down' if program.loaded else 'not loaded'}"
             remedy = "docs/kernels.md says what each kernel can do."
             yield Finding(program.domain, state, what, program.reason, remedy)
+
+
+def _proofs(agent: Agent) -> Iterator[Finding]:
+    """What canaries prove, and what the agent noticed of others."""
+    about, health = "canaries", agent.health()
+    for trouble in health.troubles:
+        state = State.BROKEN if trouble.kind in BLINDING else State.DEGRADED
+        remedy = trouble.remedy or "docs/health.md says what each canary proves, and what to do."
+        yield Finding(about, state, trouble.text, "", remedy)
+    wanted = agent.settings.agent.canary
+    if not wanted.enabled:
+        remedy = "Set agent.canary.enabled: without, silence cannot be told from peace."
+        yield Finding(about, State.DEGRADED, "none are sent", "they are switched off", remedy)
+    elif not any(proof.heard_ns for proof in health.proofs):
+        what = f"the first ones go after {wanted.interval_secs} s"
+        yield Finding(about, State.WELL, what)
+    for kind in dict.fromkeys(proof.kind for proof in health.proofs):
+        found = [proof for proof in health.proofs if proof.kind == kind]
+        well = [proof for proof in found if proof.state == "well"]
+        slowest = max((proof.latency_ms or 0 for proof in well), default=0)
+        what = f"{len(well)} of {len(found)} {kind}s answer, the slowest in {slowest:.1f} ms"
+        yield Finding(about, State.WELL, what)
+    if not agent.settings.agent.tamper.enabled:
+        what = "nobody looks whether others change what is the agent's"
+        yield Finding("tampering", State.DEGRADED, what, "", "Set agent.tamper.enabled.")
 
 
 def _records(agent: Agent) -> Iterator[Finding]:
@@ -187,7 +213,7 @@ def _configuration(agent: Agent) -> Iterator[Finding]:
         yield Finding(about, State.DEGRADED, change.summary, why, remedy)
 
 
-CHECKS = (_interfaces, _domains, _records, _state, _destinations, _doors, _configuration)
+CHECKS = (_interfaces, _domains, _proofs, _records, _state, _destinations, _doors, _configuration)
 
 
 def doctor_route(agent: Agent) -> Any:

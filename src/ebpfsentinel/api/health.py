@@ -8,10 +8,11 @@ from typing import Any
 from litestar import Response, get
 
 from ebpfsentinel.api.agent import Agent
+from ebpfsentinel.model.health import Health
 
 
 def ready_body(agent: Agent) -> tuple[int, dict[str, Any]]:
-    """Status code and body of ``/readyz``: 200 only when everything asked for is attached."""
+    """Status code and body of ``/readyz``: 200 only when all is attached, and seen to work."""
     body: dict[str, Any] = {
         "status": "ok" if agent.ready else "not_ready",
         "ebpf_loaded": agent.ready,
@@ -20,11 +21,13 @@ def ready_body(agent: Agent) -> tuple[int, dict[str, Any]]:
         body["reason"] = agent.not_ready_reason
     if agent.store.trouble:
         body["store"] = agent.store.trouble
-    return (200 if agent.ready else 503), body
+    if agent.blind:
+        body |= {"status": "not_ready", "blind": agent.blind}
+    return (200 if agent.ready and not agent.blind else 503), body
 
 
 def health_routes(agent: Agent) -> Sequence[Any]:
-    """``/healthz``, ``/readyz``, agent status and identity, and the kernel half's status."""
+    """``/healthz``, ``/readyz``, status, identity and health of the agent, its kernel half."""
 
     @get("/healthz", tags=["health"], summary="Is the agent alive")
     async def healthz() -> dict[str, str]:
@@ -52,17 +55,27 @@ def health_routes(agent: Agent) -> Sequence[Any]:
     async def ebpf() -> dict[str, Any]:
         return _ebpf(agent)
 
-    return [healthz, readyz, status, identity, ebpf]
+    @get("/api/v1/agent/health", tags=["agent"], summary="What canaries prove, and what is wrong")
+    async def health() -> Health:
+        return agent.health()
+
+    return [healthz, readyz, status, identity, ebpf, health]
 
 
 def _uptime(agent: Agent) -> int:
     return max(0, time.time_ns() - agent.started_ns) // 10**9
 
 
+def _word(agent: Agent) -> str:
+    if not agent.ready:
+        return "starting"
+    return "blind" if agent.blind else "running"
+
+
 def _status(agent: Agent) -> dict[str, Any]:
     domains = {name: engine.status() for name, engine in agent.engines.items()}
     body: dict[str, Any] = {
-        "status": "running" if agent.ready else "starting",
+        "status": _word(agent),
         "version": agent.version,
         "uptime_seconds": _uptime(agent),
         "ebpf_loaded": agent.ready,

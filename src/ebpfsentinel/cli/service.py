@@ -69,5 +69,7 @@ class ServiceManager:
 def _status(agent: Agent) -> str:
     if not agent.ready:
         return f"not ready: {agent.not_ready_reason}"
+    if agent.blind:
+        return f"blind: {agent.blind}"
     names = ", ".join(place.interface for place in agent.kernel.attachments())
     return f"guards {names}" if names else "guards this host"

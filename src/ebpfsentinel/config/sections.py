@@ -78,6 +78,33 @@ class NeverBlock(Section):
     ] = True
 
 
+class Canary(Section):
+    """Harmless records and deeds that have to come back: see docs/health.md."""
+
+    enabled: Annotated[bool, Meta(description="Send them.")] = True
+    interval_secs: Annotated[
+        int, Meta(ge=1, le=3600, description="Seconds between two on the same way.")
+    ] = 30
+    patience_secs: Annotated[
+        int, Meta(ge=1, le=3600, description="So long one may take before its silence is alarmed.")
+    ] = 20
+
+
+class Tamper(Section):
+    """What somebody else does to the agent: see docs/threat-model.md."""
+
+    enabled: Annotated[bool, Meta(description="Look for it.")] = True
+    interval_secs: Annotated[int, Meta(ge=1, le=3600, description="Seconds between two looks.")] = (
+        10
+    )
+    mend: Annotated[
+        bool,
+        Meta(
+            description="Put back programs, pins and rules that somebody else took away or changed."
+        ),
+    ] = True
+
+
 class Agent(Section):
     """Where the agent works, listens, logs and keeps its state."""
 
@@ -154,6 +181,13 @@ class Agent(Section):
     keeper_socket: Annotated[
         str, Meta(min_length=1, max_length=107, description="Where the keeper listens.")
     ] = "/run/ebpfsentinel/kernel.sock"
+    canary: Annotated[
+        Canary,
+        Meta(description="Proof, again and again, that hooks, rings, engines and sinks work."),
+    ] = field(default_factory=Canary)
+    tamper: Annotated[
+        Tamper, Meta(description="Whether what is the agent's is still as it left it.")
+    ] = field(default_factory=Tamper)
     swagger_ui: Annotated[
         bool, Meta(description="Serve the API docs at /swagger-ui/; they need no network.")
     ] = True

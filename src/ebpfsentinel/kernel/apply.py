@@ -129,6 +129,12 @@ def apply_actions(
                 others.carry_out(action)
 
 
+def touched(actions: Sequence[Action]) -> set[str]:
+    """The maps that the actions write."""
+    named = ("map", "head_map")
+    return {getattr(each, name) for each in actions for name in named if hasattr(each, name)}
+
+
 def switch(action: Switch, places: Target, head: Target) -> None:
     """Carry out a :class:`~ebpfsentinel.model.action.Switch`.
 

@@ -13,7 +13,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ebpfsentinel.kernel.inspect import identity
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
+from ebpfsentinel.model.health import Breach
 from ebpfsentinel.model.kernel import Attachment, KernelError, XdpMode
 
 if TYPE_CHECKING:
@@ -210,3 +212,14 @@ def _detach_clsact(ifindex: int, kind: str) -> None:
     hook = sized("tc_hook", ifindex=ifindex, attach_point=_CLSACT[kind])
     options = sized("tc_opts", handle=1, priority=_TC_PRIORITY)
     check(lib().bpf_tc_detach(hook, options), "detaching from clsact")
+
+
+def clsact_breach(subject: str, ifindex: int, kind: str, program: int) -> Breach | None:
+    """Is our program still in the clsact filter?"""
+    hook = sized("tc_hook", ifindex=ifindex, attach_point=_CLSACT[kind])
+    options = sized("tc_opts", handle=1, priority=_TC_PRIORITY)
+    if lib().bpf_tc_query(hook, options):
+        return Breach("hook", subject, "our program was detached")
+    if options.prog_id != identity(program):
+        return Breach("hook", subject, f"program {options.prog_id} runs in the place of ours")
+    return None

@@ -38,6 +38,7 @@ from ebpfsentinel.kernel.owners import executables, surveyed
 from ebpfsentinel.kernel.ring import record_stride
 from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
+from ebpfsentinel.model.health import CANARY_WORD, Breach
 from ebpfsentinel.model.kernel import (
     DRY,
     META,
@@ -123,6 +124,7 @@ class FakeKernel:
         enabled: names of the domains loaded last.
         floor: what :meth:`protect` was given last; lapses: what :meth:`lapse` was.
         engaged: names of the stand-ins that run behind XDP too.
+        breaches: what the next :meth:`inspect` finds.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class FakeKernel:
         self.floor: Floor | None = None
         self.engaged: set[str] = set()
         self.lapses: tuple[int, tuple[str, ...]] = (0, ())
+        self.breaches: list[Breach] = []
         self._head = np.zeros(1, HEAD)
         self._keep = self._outlives = on_exit is OnExit.KEEP
         self._cpus = cpus
@@ -255,7 +258,8 @@ class FakeKernel:
             raise KernelError(f"{path} is missing: run 'make setup'")
         declared = read_object(path)
         by_name = {card.name: card for card in cards}
-        programs, refused = _ladder(declared.programs, by_name, self._refused)
+        real = {n: s for n, s in declared.programs.items() if kind_of(s) != "canary"}
+        programs, refused = _ladder(real, by_name, self._refused)
         self._objects[name] = _Loaded(declared, by_name, programs, refused)
         for map_name, each in declared.maps.items():
             if map_name not in self._maps:
@@ -537,6 +541,17 @@ class FakeKernel:
             for name, number in names.items()
             if number < len(totals)
         }
+
+    def canary(self, ring: str) -> bool:
+        """See the contract."""
+        record = self._rings[ring].record
+        words = np.full(record.itemsize // 8, CANARY_WORD, np.uint64)
+        return bool(self.put(ring, words.view(record)))
+
+    def inspect(self, *, mend: bool = False) -> Sequence[Breach]:
+        """See the contract: what a test put into :attr:`breaches`."""
+        found, self.breaches = self.breaches, []
+        return found
 
     def measure(self, *, on: bool) -> None:
         """See the contract; runs by :meth:`run` are counted, at no nanoseconds."""

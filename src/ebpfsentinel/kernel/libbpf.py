@@ -102,6 +102,7 @@ int bpf_tc_hook_create(struct tc_hook *hook);
 int bpf_tc_hook_destroy(struct tc_hook *hook);
 int bpf_tc_attach(const struct tc_hook *hook, struct tc_opts *opts);
 int bpf_tc_detach(const struct tc_hook *hook, const struct tc_opts *opts);
+int bpf_tc_query(const struct tc_hook *hook, struct tc_opts *opts);
 
 struct btf *btf__parse_elf(const char *path, void *ext);
 const void *btf__raw_data(const struct btf *btf, uint32_t *bytes);

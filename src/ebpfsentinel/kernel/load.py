@@ -21,16 +21,25 @@ import numpy as np
 
 from ebpfsentinel.kernel import attach as hooks
 from ebpfsentinel.kernel import clock, pins
-from ebpfsentinel.kernel.apply import Others, apply_actions, kill
+from ebpfsentinel.kernel.apply import Others, apply_actions, kill, touched
 from ebpfsentinel.kernel.claim import Claims
 from ebpfsentinel.kernel.declared import read_object
 from ebpfsentinel.kernel.floor import HEAD, LOOPBACK, floor_actions, head_action
 from ebpfsentinel.kernel.flows import MOVE, Flows, Layout
 from ebpfsentinel.kernel.generated import check_generated
+from ebpfsentinel.kernel.inspect import (
+    Seals,
+    link_breach,
+    pin_breach,
+    put_back,
+    slot_breach,
+    tracing_breach,
+)
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
-from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib
+from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib, sized
 from ebpfsentinel.kernel.maps import DEVMAP_HASH, RINGBUF, pointer
 from ebpfsentinel.kernel.objects import (
+    CANARY,
     HOST_KINDS,
     INTERFACE_KINDS,
     IncompatiblePinsError,
@@ -44,6 +53,7 @@ from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
 from ebpfsentinel.model.action import FlowTable
 from ebpfsentinel.model.floor import Floor
+from ebpfsentinel.model.health import Breach
 from ebpfsentinel.model.kernel import (
     DRY,
     REPLAY,
@@ -59,7 +69,7 @@ from ebpfsentinel.model.kernel import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,6 +86,8 @@ _CHAIN_SLOTS = 32
 _INTERFACE_SLOTS = 64
 _PACKETS = ("passed", "dropped", "would_drop", "spared", "egress_dropped")
 _RUN_STATS = 0
+_SEALED = ("interfaces", "floor_head", "floor_net")
+"""Maps of our own that programs only read."""
 _XDP = {"generic": 1, "offloaded": 1, "native": 2}
 """``enum interface_xdp``; what is offloaded has no CPUs to steer to."""
 
@@ -120,6 +132,9 @@ class LinuxKernel:
         self._held: list[int] = []
         self._layout: tuple[Btf, Layout] | None = None
         self._lapse: tuple[int, Sequence[str]] = (0, ())
+        self._seals = Seals()
+        self._noticed: list[Breach] = []
+        self._told: set[int] = set()
 
     def load(self, domains: Sequence[Domain]) -> None:
         """See the contract. A loaded domain that is not named any more leaves the chains."""
@@ -131,6 +146,7 @@ class LinuxKernel:
         with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
             for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
                 self._take(domain.name, loaded)
+        self._seals.names = {*_SEALED, *(name for each in domains for name in each.sealed)}
         self._enabled = tuple(domain.name for domain in domains)
         if not self._has(MOVE):
             self.apply([FlowTable(None)])  # nobody writes it: what it says would grow old
@@ -313,6 +329,9 @@ class LinuxKernel:
         name_of = {index: name for name, index in present.items()}
         for asked, place in list(self._places.items()):
             if place.ifindex not in name_of or hooks.link_target(place) != place.ifindex:
+                if place.ifindex in name_of and place.ifindex not in self._told:
+                    self._noticed.append(Breach("hook", place.name, "our program was detached"))
+                self._told.discard(place.ifindex)
                 hooks.leave(self._places.pop(asked), keep=False)
             elif name_of[place.ifindex] != place.name:
                 place.name = name_of[place.ifindex]
@@ -333,6 +352,7 @@ class LinuxKernel:
                 row = table["by_ifindex"][0, ifindex : ifindex + 1]
                 row["slot"], row["xdp"] = self._slots[asked], xdp
         target.write(np.zeros(1, target.key), table)
+        self._seals.written(("interfaces",), self._maps)
 
     def _attach_tracing(self) -> None:
         """Attach what is enabled and not attached yet; detach what is no longer enabled."""
@@ -403,7 +423,10 @@ class LinuxKernel:
     def apply(self, actions: Sequence[Action]) -> None:
         """See the contract."""
         others = Others(kill, self._engage, self._run_action, self._flows)
-        apply_actions(actions, self._maps, others)
+        try:
+            apply_actions(actions, self._maps, others)
+        finally:
+            self._seals.written(touched(actions), self._maps)
 
     def _run_action(self, action: Run) -> None:
         self.run(action.program, action.frame, action.repeat)
@@ -618,6 +641,8 @@ class LinuxKernel:
         found = []
         for name, loaded in self._objects.items():
             for program in loaded.programs.values():
+                if program.kind == "canary":
+                    continue
                 run_ns, run_count = _run_stats(program.fd)
                 found.append(
                     ProgramStatus(
@@ -664,6 +689,81 @@ class LinuxKernel:
         elif not on and self._stats_fd >= 0:
             os.close(self._stats_fd)
             self._stats_fd = -1
+
+    def canary(self, ring: str) -> bool:
+        """See the contract."""
+        loaded = self._objects[self.owner(ring)].programs.get(f"{ring}{CANARY}")
+        if loaded is None:
+            return False
+        options = sized("opts_run")
+        check(lib().bpf_prog_test_run_opts(loaded.fd, options), f"the canary of ring {ring}")
+        return bool(options.retval)
+
+    def inspect(self, *, mend: bool = False) -> Sequence[Breach]:
+        """See the contract."""
+        found, self._noticed = self._noticed, []
+        found += self._inspect_hooks(mend=mend)
+        if self._places:
+            found += self._inspect_chains(mend=mend)
+        if self._outlives:
+            found += self._inspect_pins(mend=mend)
+        found += self._seals.look(self._maps)
+        return found
+
+    def _inspect_hooks(self, *, mend: bool) -> Iterator[Breach]:
+        programs = self._objects[_DISPATCH].programs
+        present = set(present_interfaces().values())
+        for place in [each for each in self._places.values() if each.ifindex in present]:
+            for kind, hook in place.hooks.items():
+                root = programs[f"{kind}_root"].fd
+                subject = f"{place.name} {kind}"
+                if hook.fd < 0:
+                    breach = hooks.clsact_breach(subject, place.ifindex, kind, root)
+                else:
+                    breach = link_breach(subject, hook.fd, root, place.ifindex)
+                if breach and mend and hook.fd >= 0:
+                    put_back(hook.fd, root)
+                if breach:
+                    self._told.add(place.ifindex)
+                    yield breach
+        for name, link in self._tracing.items():
+            program = self._program(name)
+            cgroup = program.kind == "cgroup"
+            fd = lib().bpf_link__fd(link)
+            if breach := tracing_breach(program.section, fd, program.fd, cgroup=cgroup):
+                yield breach
+
+    def _inspect_chains(self, *, mend: bool) -> Iterator[Breach]:
+        """The chains of interfaces, and the tables that programs call each other by."""
+        wanted = {
+            (f"{kind}_chain", slot): (program.fd, program.name)
+            for kind in INTERFACE_KINDS
+            for slot, program in enumerate(self._chain(kind))
+        }
+        for kind in INTERFACE_KINDS:
+            for slot in range(len(self._chain(kind)), _CHAIN_SLOTS):
+                wanted[f"{kind}_chain", slot] = 0, ""
+        for loaded in self._objects.values():
+            for program in loaded.programs.values():
+                if program.card and program.card.called_from:
+                    wanted[program.card.called_from] = program.fd, program.name
+        for (table, slot), (fd, name) in wanted.items():
+            if breach := slot_breach(self._maps[table], slot, fd, name):
+                if mend and fd:
+                    self._put_program(table, slot, fd)
+                elif mend:
+                    lib().bpf_map_delete_elem(self._maps[table].fd, ffi.new("uint32_t *", slot))
+                yield breach
+
+    def _inspect_pins(self, *, mend: bool) -> Iterator[Breach]:
+        pinned = {
+            self._root / "maps" / m.name: m.fd for m in self._maps.values() if m.type != DEVMAP_HASH
+        }
+        for place in self._places.values():
+            pinned |= {h.pin: h.fd for h in place.hooks.values() if h.pin is not None}
+        for path, fd in pinned.items():
+            if breach := pin_breach(path, fd, mend=mend):
+                yield breach
 
     def ledgers(self) -> Sequence[Ledger]:
         """See the contract."""

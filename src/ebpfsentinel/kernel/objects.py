@@ -36,8 +36,15 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Program
 
 _REFUSED = re.compile(r"prog '([^']+)': .*(?:failed|error|BPF program load)", re.IGNORECASE)
-_KIND_OF_SECTION = {"xdp": "xdp", "tc": "tc", "iter": "iter", "cgroup": "cgroup"}
-_EGRESS = "tc/egress"
+_KIND_OF_SECTION = {
+    "xdp": "xdp",
+    "tc": "tc",
+    "iter": "iter",
+    "cgroup": "cgroup",
+}
+CANARY = "_canary"
+"""How the name of the program ends that puts a canary into a ring."""
+_WHOLE = {"tc/egress": "egress", "raw_tp/canary": "canary"}
 _SCHED_CLS = 3
 INTERFACE_KINDS = ("xdp", "tc", "egress")
 """Programs that are chained on an interface's hooks."""
@@ -83,9 +90,9 @@ class LoadedObject:
 
 
 def kind_of(section: str) -> str:
-    """xdp, tc, egress, cgroup, iter or tracing, from an ELF section name."""
-    if section == _EGRESS:
-        return "egress"
+    """xdp, tc, egress, cgroup, iter, canary or tracing, from an ELF section name."""
+    if section in _WHOLE:
+        return _WHOLE[section]
     return _KIND_OF_SECTION.get(re.split(r"[./]", section)[0], "tracing")
 
 
@@ -223,11 +230,11 @@ def _who_was_refused() -> tuple[str, str]:
 def can_do_without(name: str, cards: Mapping[str, Program], refused: Mapping[str, str]) -> bool:
     """May the program be missing?
 
-    If it is optional; if a stand-in of its own works; or if it is itself a stand-in, and what it
-    stands in for works or need not.
+    If it is optional, or a canary's; if a stand-in of its own works; or if it is itself a stand-in,
+    and what it stands in for works or need not.
     """
     card = cards.get(name)
-    if card and card.optional:
+    if (card and card.optional) or name.endswith(CANARY):
         return True
     if any(other.instead_of == name and other.name not in refused for other in cards.values()):
         return True

@@ -72,6 +72,15 @@ class Route(Section, omit_defaults=True):
             "counted (spool_full).",
         ),
     ] = 64 << 20
+    canary: Annotated[
+        bool | None,
+        Meta(
+            description="Send a low alert, rule agent.canary, each agent.canary.interval_secs, so "
+            "that a destination that takes nothing is noticed before there is something to tell. "
+            "Unset: for syslog, splunk, elasticsearch, otlp and file, which people do not read "
+            "one by one; not for webhook and email."
+        ),
+    ] = None
     ca_path: Annotated[
         str, Meta(description="CA of its certificate, PEM; empty: the system's.")
     ] = ""
@@ -169,6 +178,13 @@ class Route(Section, omit_defaults=True):
         """The format that holds."""
         usual = {Kind.SYSLOG: Format.OCSF, Kind.ELASTICSEARCH: Format.ECS}
         return self.format or usual.get(self.destination, Format.JSON)
+
+    @property
+    def sings(self) -> bool:
+        """Does it get canaries? Not unasked where people would read them."""
+        people = (Kind.LOG, Kind.EMAIL, Kind.WEBHOOK)
+        asked = self.destination not in people if self.canary is None else self.canary
+        return asked and self.destination is not Kind.LOG
 
     @property
     def most(self) -> int:

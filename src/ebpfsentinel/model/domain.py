@@ -7,6 +7,7 @@ domain is adding a folder.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -42,6 +43,31 @@ class Program:
     optional: bool = False
     called_from: tuple[str, int] | None = None
     on_call: bool = False
+
+
+class Deed(enum.StrEnum):
+    """What the agent does now and then so that hooks see it.
+
+    ``exec``: it executes ``true``. ``socket``: it makes a UDP socket and connects it to its own
+    address, which sends nothing.
+    """
+
+    EXEC = "exec"
+    SOCKET = "socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A harmless deed, and where it must show, or the domain is blind.
+
+    ``hook`` says in words what is proven. ``ring``: there comes a record with the ``pid`` of the
+    process that did it. ``count``: this field of that polled map rises. One of the two is set.
+    """
+
+    hook: str
+    deed: Deed
+    ring: str = ""
+    count: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +276,9 @@ class Domain:
     ``techniques`` are pairs of a rule id, or ``*`` for all other rules, and the ATT&CK technique of
     alerts whose engine names none; a user's own are in ``alerting.techniques``.
 
+    ``sealed`` names the maps that programs only read: what they hold was written by the agent, or
+    by somebody who should not. ``canaries`` are harmless deeds that the domain's hooks must see.
+
     ``routes`` and ``commands`` name the functions (``module:attribute``, imported only when used)
     that give extra Litestar handlers and click commands: ``routes(engine, running)`` and
     ``commands(group)``, with
@@ -274,5 +303,7 @@ class Domain:
     spares: Callable[[Any], Sequence[str] | None] = lambda _settings: None
     provides: tuple[str, ...] = ()
     techniques: tuple[tuple[str, str], ...] = ()
+    sealed: tuple[str, ...] = ()
+    canaries: tuple[Canary, ...] = ()
     routes: str = ""
     commands: str = ""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Domain
     from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.flows import Ends
+    from ebpfsentinel.model.health import Breach
 
 
 class KernelError(Exception):
@@ -369,6 +370,19 @@ class Kernel(Protocol):
 
     def failures(self) -> dict[str, int]:
         """Failed helper calls in the kernel by name."""
+
+    def canary(self, ring: str) -> bool:
+        """Put a record of ``CANARY_WORD`` (``record.h``) into the ring, as its programs do theirs.
+
+        False: the ring has no room, or its canary did not load.
+        """
+
+    def inspect(self, *, mend: bool = False) -> Sequence[Breach]:
+        """What somebody else has made of our hooks, chains, pins and maps since the last call.
+
+        A bounded part of what maps hold is looked at in each call. With ``mend``, programs are put
+        back on their hooks and into their chains, and pins are made again; it is told all the same.
+        """
 
     def measure(self, *, on: bool) -> None:
         """Switch the run statistics behind :class:`ProgramStatus` on or off."""

@@ -51,6 +51,7 @@ class Destination:
         self.dropped: Counter[str] = Counter()
         self.last_error = ""
         self.last_success_ns = 0
+        self.failing_since_s = 0.0
         self._singly = 0
         self._wake, self._moved = asyncio.Event(), asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -137,6 +138,7 @@ class Destination:
         if self.breaker.failures:
             logger.info("destination %s works again", self.name)
         self.breaker.succeeded()
+        self.failing_since_s = 0.0
         self.backlog.done(batch)
         self.exported += count
         self.last_success_ns = time.time_ns()
@@ -158,6 +160,7 @@ class Destination:
         self._moved.set()
         now_s = time.monotonic()
         if not self.breaker.failures:
+            self.failing_since_s = now_s
             logger.warning("destination %s fails, alerts wait: %s", self.name, self.last_error)
         return self.breaker.failed(now_s, random.uniform(0, 1))  # noqa: S311 -- not for secrets
 

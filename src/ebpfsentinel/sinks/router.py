@@ -53,6 +53,8 @@ class DestinationView(msgspec.Struct, kw_only=True):
     last_error: str
     last_success_ns: int
     spool_trouble: str
+    canary: bool
+    failing_secs: float
 
 
 class Router:
@@ -206,6 +208,13 @@ class Router:
             return ""
         return await destination.test(Item(0, as_json(_test(name))))
 
+    def canary(self, name: str) -> int:
+        """Queue a canary like any alert; its number there. 0: no room, or no such destination."""
+        destination = self._destinations.get(name)
+        if destination is None or not destination.put([as_json(_canary(name))]):
+            return 0
+        return destination.backlog.spool.sequence
+
     @property
     def dropped(self) -> Counter[str]:
         """Alerts that went no further here, by reason."""
@@ -226,9 +235,10 @@ class Router:
                 name=route.name, kind=route.destination.value, place="the agent's log",
                 state="closed", sequence=0, acknowledged=0, waiting=0, spooled_bytes=0,
                 oldest_age_secs=0.0, exported=self._logged[route.name], dropped={}, failures=0,
-                last_error="", last_success_ns=0, spool_trouble="",
+                last_error="", last_success_ns=0, spool_trouble="", canary=False, failing_secs=0.0,
             )  # fmt: skip
         backlog, spool = destination.backlog, destination.backlog.spool
+        since = destination.failing_since_s
         return DestinationView(
             name=route.name,
             kind=route.destination.value,
@@ -245,6 +255,8 @@ class Router:
             last_error=destination.last_error,
             last_success_ns=destination.last_success_ns,
             spool_trouble=spool.trouble,
+            canary=route.sings,
+            failing_secs=round(time.monotonic() - since, 1) if since else 0.0,
         )
 
     def metrics(self) -> Iterator[Metric]:
@@ -301,6 +313,11 @@ def _lost(name: str, count: int) -> Alert:
 
 def _test(name: str) -> Alert:
     return _alert("test", f"a test of destination {name}: all is well", 1, Severity.LOW)
+
+
+def _canary(name: str) -> Alert:
+    alert = _alert("agent.canary", f"destination {name} is reached", 1, Severity.LOW)
+    return msgspec.structs.replace(alert, component="agent")
 
 
 def _hiding(route: Route, alerting: Alerting) -> Callable[[str], str]:

@@ -20,6 +20,7 @@ from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.domain import Collection, Domain, Metric
 from ebpfsentinel.model.durations import Durations
+from ebpfsentinel.model.health import Health, Proof, Trouble
 from ebpfsentinel.model.kernel import (
     Attachment,
     InterfaceCounters,
@@ -166,6 +167,9 @@ class SmallAgent:
     ready: bool = True
     not_ready_reason: str = ""
     losing: frozenset[str] = frozenset()
+    blind: str = ""
+    troubles: list[Trouble] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
     refreshed: int = 0
     reload_answer: Any = field(default_factory=lambda: {"moat": "ok", "agent": "unchanged"})
 
@@ -184,6 +188,9 @@ class SmallAgent:
     @property
     def settings(self):
         return self.loaded.settings
+
+    def health(self):
+        return Health.of(self.troubles, self.proofs, {})
 
     def create_key(self, wanted, actor):
         now = time.time_ns()

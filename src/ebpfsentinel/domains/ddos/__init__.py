@@ -17,6 +17,7 @@ DOMAIN = Domain(
     ),
     polled=("ddos_count",),
     pulse_ms=100,
+    sealed=("ddos_head", "ddos_ports"),
     collections=(
         Collection(name="policies", item=DdosPolicy, singular="policy", columns=POLICY_COLUMNS),
     ),

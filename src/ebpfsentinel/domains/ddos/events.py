@@ -57,6 +57,16 @@ DDOS_EVENT = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 PACKET = _record(
     136,
     (
@@ -318,16 +328,6 @@ DDOS_BLOCK = _record(
         ("attack", "<u4", 16),
         ("type", "|u1", 20),
         ("pad", ("|u1", (3,)), 21),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

@@ -29,12 +29,6 @@ DOMAIN = Domain(
     techniques=(("*", "T1046"),),
     routes="ebpfsentinel.domains.firewall.api:routes",
     commands="ebpfsentinel.domains.firewall.cli:commands",
-    collections=(
-        Collection(
-            name="rules",
-            item=FirewallRule,
-            lapse=True,
-            columns=RULE_COLUMNS,
-        ),
-    ),
+    sealed=("fw_banks", "fw_head", "fw_limits", "fw_exes", "fw_cgroups"),
+    collections=(Collection(name="rules", item=FirewallRule, lapse=True, columns=RULE_COLUMNS),),
 )

@@ -153,6 +153,16 @@ FW_SCRATCH = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 INTERFACE = _record(
     2,
     (
@@ -351,16 +361,6 @@ FW_COUNT = _record(
     (
         ("packets", "<u8", 0),
         ("bytes", "<u8", 8),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

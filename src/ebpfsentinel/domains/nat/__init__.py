@@ -30,6 +30,7 @@ DOMAIN = Domain(
     survey="ebpfsentinel.domains.nat.host:survey",
     routes="ebpfsentinel.domains.nat.api:routes",
     commands="ebpfsentinel.domains.nat.cli:commands",
+    sealed=("nat_rules",),
     collections=(
         Collection("rules", NatRule, columns=RULE_COLUMNS),
         Collection("nptv6", PrefixRule, singular="nptv6 rule", columns=PREFIX_COLUMNS),

@@ -105,6 +105,16 @@ NAT_LOCK = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 PACKET = _record(
     136,
     (
@@ -274,16 +284,6 @@ NAT_RULE_COUNT = _record(
         ("failed", "<u8", 16),
         ("would", "<u8", 24),
         ("told_ns", "<u8", 32),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

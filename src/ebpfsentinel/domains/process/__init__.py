@@ -3,7 +3,7 @@
 from ebpfsentinel.domains.process.engine import ProcessEngine, rules_path
 from ebpfsentinel.domains.process.rule_file import ProcessRule
 from ebpfsentinel.domains.process.settings import ProcessSettings, spared
-from ebpfsentinel.model.domain import Collection, Domain, Program
+from ebpfsentinel.model.domain import Canary, Collection, Deed, Domain, Program
 
 DOMAIN = Domain(
     name="process",
@@ -13,6 +13,12 @@ DOMAIN = Domain(
     object="process.bpf.o",
     programs=(Program("process_exit_old", instead_of="process_exit"),),
     polled=("process_counts",),
+    canaries=(
+        Canary("forks", Deed.EXEC, ring="forks"),
+        Canary("execs", Deed.EXEC, ring="execs"),
+        Canary("exits", Deed.EXEC, ring="exits"),
+    ),
+    sealed=("process_wanted", "process_names", "process_paths"),
     collections=(
         Collection(
             name="rules",

@@ -267,6 +267,16 @@ PROCESS_TASK = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 PROCESS_CALL = _record(
     40,
     (
@@ -277,16 +287,6 @@ PROCESS_CALL = _record(
         ("gid", "<u4", 28),
         ("euid", "<u4", 32),
         ("egid", "<u4", 36),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

@@ -23,6 +23,7 @@ DOMAIN = Domain(
     techniques=(("*", "T1498"),),
     routes="ebpfsentinel.domains.ratelimit.api:routes",
     commands="ebpfsentinel.domains.ratelimit.cli:commands",
+    sealed=("rl_limits",),
     collections=(
         Collection(
             name="rules",

@@ -57,6 +57,16 @@ RL_EVENT = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 PACKET = _record(
     136,
     (
@@ -212,16 +222,6 @@ RL_COUNT = _record(
         ("passed", "<u8", 0),
         ("over", "<u8", 8),
         ("dropped", "<u8", 16),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

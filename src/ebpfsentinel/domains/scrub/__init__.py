@@ -16,4 +16,5 @@ DOMAIN = Domain(
     ),
     polled=("sc_count",),
     commands="ebpfsentinel.domains.scrub.cli:commands",
+    sealed=("sc_head",),
 )

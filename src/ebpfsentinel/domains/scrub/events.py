@@ -57,6 +57,16 @@ SC_EVENT = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 SC_OPTIONS = _record(
     136,
     (
@@ -165,16 +175,6 @@ SC_TOLD = _record(
     (
         ("event_ns", ("<u8", (2,)), 0),
         ("suppressed", ("<u4", (2,)), 16),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 

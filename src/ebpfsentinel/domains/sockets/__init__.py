@@ -2,7 +2,7 @@
 
 from ebpfsentinel.domains.sockets.engine import SocketsEngine
 from ebpfsentinel.domains.sockets.settings import SocketsSettings
-from ebpfsentinel.model.domain import Domain, Program
+from ebpfsentinel.model.domain import Canary, Deed, Domain, Program
 
 _HOOKS = (
     "sockets_create",
@@ -28,4 +28,5 @@ DOMAIN = Domain(
     programs=tuple(Program(name, optional=True) for name in _HOOKS),
     polled=("sockets_count",),
     provides=("owners",),
+    canaries=(Canary("connects", Deed.SOCKET, count=("sockets_count", "connected")),),
 )

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Meta
 
 from ebpfsentinel.model.flows import Ends  # noqa: TC001 (msgspec reads the types)
+from ebpfsentinel.model.health import Breach
 from ebpfsentinel.model.kernel import (
     Attachment,
     InterfaceCounters,
@@ -339,6 +340,18 @@ class Measure(Part):
     on: bool
 
 
+class Canary(Part):
+    """One into a ring."""
+
+    ring: Name
+
+
+class Inspect(Part):
+    """What is not as it was left."""
+
+    mend: bool
+
+
 class Locate(Part):
     """Executables by path."""
 
@@ -426,6 +439,8 @@ ANSWERS: dict[type[Part], Any] = {
     Failures: dict[str, int],
     Counters: list[InterfaceCounters],
     Measure: None,
+    Canary: bool,
+    Inspect: list[Breach],
     Locate: dict[str, tuple[int, int]],
     Survey: dict[str, Any],
 }

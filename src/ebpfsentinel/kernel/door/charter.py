@@ -34,6 +34,7 @@ class Card(msgspec.Struct, kw_only=True):
     object: str = ""
     programs: tuple[Program, ...] = ()
     survey: tuple[str, str] | None = None
+    sealed: tuple[str, ...] = ()
 
 
 class Charter(msgspec.Struct, kw_only=True):
@@ -137,6 +138,7 @@ def _domain(card: Card) -> Domain:
         engine=engine,
         object=card.object,
         programs=card.programs,
+        sealed=card.sealed,
     )
 
 

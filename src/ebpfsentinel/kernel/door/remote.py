@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Domain
     from ebpfsentinel.model.floor import Floor
     from ebpfsentinel.model.flows import Ends
+    from ebpfsentinel.model.health import Breach
     from ebpfsentinel.model.kernel import Frames, Route, Way
 
 _ANSWERED_S = 120.0
@@ -360,6 +361,16 @@ class RemoteKernel:
     def interface_counters(self) -> Sequence[InterfaceCounters]:
         """See the contract."""
         found: list[InterfaceCounters] = self._told(calls.Counters(), [])
+        return found
+
+    def canary(self, ring: str) -> bool:
+        """See the contract."""
+        sent: bool = self._call(calls.Canary(ring))
+        return sent
+
+    def inspect(self, *, mend: bool = False) -> Sequence[Breach]:
+        """See the contract: the keeper is asked, and looks itself."""
+        found: list[Breach] = self._told(calls.Inspect(mend), [])
         return found
 
     def locate(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,9 @@
  *		return 0;              // counted
  *	...fill every field, padding included...
  *	record_submit(record);
+ *
+ * Every ring has a program "<name>_canary" beside it, never attached: BPF_PROG_RUN of it puts a record of
+ * nothing but CANARY_WORD into the ring, from which user space learns that the ring still leads to it.
  */
 #ifndef EBPFSENTINEL_RECORD_H
 #define EBPFSENTINEL_RECORD_H
@@ -36,6 +39,8 @@ struct ledger {
 /* Emit a type that only an inner map uses; clang would leave a forward declaration. */
 #define EMIT_TYPE(name, emitted_type) const emitted_type *name##_emitted SEC("records") = 0
 
+#define CANARY_WORD 0xca9a27600d50f7edULL
+
 #define RING(name, record_type, bytes)                                                             \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_RINGBUF);                                                \
@@ -47,6 +52,22 @@ struct ledger {
 		__type(key, __u32);                                                                \
 		__type(value, struct ledger);                                                      \
 	} name##_led SEC(".maps");                                                                 \
+	static __always_inline void *ledger_reserve(void *ring, void *ledger_map,                  \
+						    __u64 ring_bytes, __u64 record_bytes);         \
+	static __always_inline void record_submit(void *record);                                   \
+	SEC("raw_tp/canary")                                                                       \
+	int name##_canary(__attribute__((unused)) void *ctx)                                       \
+	{                                                                                          \
+		__u64 *word = record_reserve(name, sizeof(record_type));                           \
+		__u32 at;                                                                          \
+                                                                                                   \
+		if (!word)                                                                         \
+			return 0;                                                                  \
+		for (at = 0; at < sizeof(record_type) / sizeof(*word); at++)                       \
+			word[at] = CANARY_WORD;                                                    \
+		record_submit(word);                                                               \
+		return 1;                                                                          \
+	}                                                                                          \
 	RECORD(name, record_type)
 
 /*

@@ -62,6 +62,7 @@ def test_maps_as_they_are_declared(compiled):
 
 def test_programs_by_section(compiled):
     assert read_object(compiled).programs == {
+        "c_ring_canary": "raw_tp/canary",
         "contract_xdp": "xdp",
         "contract_undo": "xdp",
         "contract_trace": "raw_tp/sys_enter",
