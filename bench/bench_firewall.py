@@ -38,8 +38,8 @@ from ebpfsentinel.domains.firewall.settings import (
     FirewallSettings,
     Protocol,
 )
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.kernel.maps import possible_cpus
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.floor import Floor
 from ebpfsentinel.model.settings import Mode

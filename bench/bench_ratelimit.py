@@ -40,9 +40,9 @@ from ebpfsentinel.domains.ratelimit.settings import Algorithm
 from ebpfsentinel.domains.ratelimit.tests.judge import Judge, rule
 from ebpfsentinel.domains.ratelimit.tests.limited import Limited
 from ebpfsentinel.domains.ratelimit.tests.packets import frame
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.libbpf import check, ffi, lib
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.kernel.maps import possible_cpus
 from tests.flood import Flood
 from tests.lab import GUARDED, SENDER, Lab
 

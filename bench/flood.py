@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from bench.progrun import Object, update
 from ebpfsentinel.domains.firewall.building import checksum
 from ebpfsentinel.kernel.build import compile_object
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
-from ebpfsentinel.kernel.maps import possible_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

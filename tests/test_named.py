@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebpfsentinel.kernel.pins import cgroup_root
+from ebpfsentinel.kernel.owners import cgroup_root
 from tests.lab import GUARDED, GUARDED6, SENDER, SENDER6
 
 if TYPE_CHECKING:

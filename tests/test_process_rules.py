@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ebpfsentinel.kernel.pins import cgroup_root
+from ebpfsentinel.kernel.owners import cgroup_root
 from tests.lab import GUARDED, SENDER, SENDER6, Lab, inside
 from tests.test_agent import eventually
 from tests.test_stateful import CLOSED, TRACK, client, server

@@ -21,7 +21,7 @@ from ebpfsentinel.parts import settle, tidy
 from ebpfsentinel.vigilance import Vigilance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ebpfsentinel.model.domain import Domain
@@ -60,7 +60,7 @@ class Agent(Vigilance):
         self._woken = asyncio.Event()
         self._stale_at: dict[str, float] = {}
         self.ticked_s = time.monotonic()
-        self._handing_over = False
+        self._handing_over = self._away = False
 
     async def prepare(self) -> None:
         """Load the programs and, meanwhile, plan; nothing is attached yet.
@@ -162,7 +162,50 @@ class Agent(Vigilance):
             self._woken.clear()
             due = last + (GATHER_S if records < BUSY_RECORDS else GATHER_BUSY_S)
             await asyncio.sleep(max(FIRST_S, due - loop.time()))
-            records, last = await self.flow.step(), loop.time()
+            with self._kernel_may_go():
+                records = await self.flow.step()
+            last = loop.time()
+
+    @contextlib.contextmanager
+    def _kernel_may_go(self) -> Iterator[None]:
+        """Where it cannot be reached any more, what needs it waits; all other failures are ours."""
+        try:
+            yield
+        except KernelError:
+            if not self.kernel.trouble():
+                raise
+
+    async def _reach_kernel(self) -> None:
+        """It is gone, or came back empty: put everything in force again, as soon as that works."""
+        if not self._away:
+            logger.error("nothing reaches the kernel: %s", self.kernel.trouble())
+        self._away, self.ready = True, False
+        try:
+            self.kernel.regain()
+            await self._begin_again()
+        except (SettingsError, KernelError) as error:
+            if self.not_ready_reason != str(error):
+                logger.warning("not in force again yet: %s", error)
+            self.not_ready_reason = str(error)
+        else:
+            self._away = False
+            logger.warning("the kernel is reached again, and everything is in force")
+
+    async def _begin_again(self) -> None:
+        """As at the start, with what is known by now."""
+        self._listen(asyncio.get_running_loop(), on=False)
+        self.kernel.claim(self.interfaces())
+        self.kernel.reserve(self.interfaces())
+        self._machine.look_around()
+        await asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
+        self._changes.again(list(self.domains))
+        self._guardian.forget()
+        self._guardian.refresh(self.settings)
+        self.waiting.arm()
+        self.kernel.attach(self.interfaces())
+        await self.flow.seed(self.domains)
+        self._check_attached()
+        self._woken.set()  # to listen to the rings of now
 
     async def _tick(self) -> None:
         ticks = 0
@@ -170,27 +213,34 @@ class Agent(Vigilance):
             await asyncio.sleep(_TICK_S)
             ticks += 1
             self.ticked_s = time.monotonic()
-            self._follow_clock()
-            self._follow_time()
-            self._keep_owner_in()
-            for change in self.waiting.due():
-                self._undo(change, "nobody confirmed it")
-            await self._beat([d for d in self._enabled(self.settings) if d.pulse_ms >= _SECOND_MS])
-            await self.flow.sweep()
-            self._end_exceptions()
-            behind = self.flow.report_losses()
-            await self.flow.seed(behind if ticks % _RESEED_TICKS else self.domains)
-            if ticks % _FILES_TICKS == 0 and self.tls.changed():
-                await self._renew_files()
-            if ticks == _SETTLED_TICKS and not self._handing_over:
-                self.kernel.outlive(on=False)
-            if ticks % _RESEED_TICKS == 0:
-                self.exemptions.save_hits()
-                tidy()
-            if ticks % _MEASURE_TICKS == 0:
-                self.kernel.measure(on=True)
-                await asyncio.sleep(_MEASURE_S)
-                self.kernel.measure(on=False)
+            if self._away or self.kernel.trouble():
+                await self._reach_kernel()
+            with self._kernel_may_go():
+                await self._after(ticks)
+
+    async def _after(self, ticks: int) -> None:
+        """What is due after so many seconds."""
+        self._follow_clock()
+        self._follow_time()
+        self._keep_owner_in()
+        for change in self.waiting.due():
+            self._undo(change, "nobody confirmed it")
+        await self._beat([d for d in self._enabled(self.settings) if d.pulse_ms >= _SECOND_MS])
+        await self.flow.sweep()
+        self._end_exceptions()
+        behind = self.flow.report_losses()
+        await self.flow.seed(behind if ticks % _RESEED_TICKS else self.domains)
+        if ticks % _FILES_TICKS == 0 and self.tls.changed():
+            await self._renew_files()
+        if ticks == _SETTLED_TICKS and not self._handing_over:
+            self.kernel.outlive(on=False)
+        if ticks % _RESEED_TICKS == 0:
+            self.exemptions.save_hits()
+            tidy()
+        if ticks % _MEASURE_TICKS == 0:
+            self.kernel.measure(on=True)
+            await asyncio.sleep(_MEASURE_S)
+            self.kernel.measure(on=False)
 
     async def _renew_files(self) -> None:
         """Certificates were replaced in a way that the watch on folders does not see."""
@@ -202,7 +252,8 @@ class Agent(Vigilance):
         while True:
             quick = [d for d in self._enabled(self.settings) if d.pulse_ms < _SECOND_MS]
             await asyncio.sleep(min((d.pulse_ms for d in quick), default=_SECOND_MS) / 1000)
-            await self._beat(quick)
+            with self._kernel_may_go():
+                await self._beat(quick)
 
     async def _beat(self, domains: Sequence[Domain]) -> None:
         for domain in domains:
@@ -275,7 +326,8 @@ class Agent(Vigilance):
             self._stale_at[domain] = after + min(_FRESH_S, _FRESH_TIMES * (after - now))
 
     def _poll(self, domain: str) -> None:
-        if domain in {d.name for d in self._enabled(self.settings)}:
+        on = {d.name for d in self._enabled(self.settings)}
+        if domain in on and not self.kernel.trouble():
             engine = self.engines[domain]
             for source in self.domains[domain].polled:
                 most = engine.in_use(source) if isinstance(engine, CountsSome) else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,9 @@ from ebpfsentinel import domains
 from ebpfsentinel.changes import is_enabled
 from ebpfsentinel.config import discover, load
 from ebpfsentinel.guardian import protection
+from ebpfsentinel.kernel import confine
 from ebpfsentinel.kernel.door.charter import Card, Charter
+from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ def charter(path: Path | None, flags: Mapping[str, Any], cards: Sequence[Domain]
     """
     settings = load(path, os.environ, flags, cards).settings
     agent = settings.agent
+    found = _user(agent.user)
     on = [card for card in cards if is_enabled(getattr(settings, card.name))]
     return Charter(
         path=str(path or "the configuration"),
-        user=user_id(agent.user),
+        socket=agent.keeper_socket,
+        user=None if found is None else found.uid,
+        group=None if found is None else found.gid,
         on_exit=agent.on_exit,
         xdp_mode=agent.xdp_mode,
         interfaces=tuple(agent.interfaces),
@@ -51,13 +55,11 @@ def charter(path: Path | None, flags: Mapping[str, Any], cards: Sequence[Domain]
     )
 
 
-def user_id(name: str) -> int | None:
-    """The id of a user by name or number; None: there is none of that name."""
-    if name.isdigit():
-        return int(name)
+def _user(name: str) -> confine.User | None:
+    """Who is not there does not call."""
     try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
+        return confine.user(name)
+    except KernelError:
         return None
 
 

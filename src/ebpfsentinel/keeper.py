@@ -8,6 +8,7 @@ it hold goes as if a process had ended, and enforcement stays or falls with ``ag
 
 from __future__ import annotations
 
+import ctypes
 import getopt
 import logging
 import os
@@ -35,12 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ebpfsentinel.keeper")
 
-SOCKET = Path("/run/ebpfsentinel/kernel.sock")
-GROUP = "ebpfsentinel"
 _LISTENING = 3
 """The first descriptor that a service manager passes (sd_listen_fds(3))."""
 _TICK_S, _STALLED_S, _READ_S = 1.0, 10.0, 60.0
 _ROOT = 0
+_LARGE = 1 << 17
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 class KeeperError(Exception):
@@ -56,7 +57,7 @@ class Options:
 
     config: str = ""
     charter: str = ""
-    socket: str = str(SOCKET)
+    socket: str = ""
     settings: tuple[str, ...] = ()
     connected: int = -1
 
@@ -161,7 +162,7 @@ class Keeper:
         if self._options.connected >= 0:
             self._serve(socket.socket(fileno=self._options.connected))
             return
-        listening = _listening(self._options)
+        listening = _listening(self._options, self._allowed())
         _notify("READY=1")
         while not self._ending:
             self._wait(listening)
@@ -197,7 +198,7 @@ class Keeper:
         client.settimeout(_STALLED_S)
         allowed = self._allowed()
         root = Path(allowed.pin_root) if allowed.pin_root else pins.ROOT
-        kernel = LinuxKernel(allowed.on_exit, allowed.xdp_mode, root)
+        kernel = LinuxKernel(allowed.on_exit, allowed.xdp_mode, root, lends_rings=True)
         pid, user = _peer(client)
         logger.info("process %d of user %d is served", pid, user)
         server = Server(kernel, self._allowed, [pid])
@@ -222,6 +223,22 @@ class Keeper:
             os.close(handle)  # nobody has anything to hand to us
         answer, handles = server.answer(bytes(data))
         channel.send(client, answer, handles)
+        if len(data) > _LARGE or handles:
+            del data, answer
+            _give_back()
+
+
+def _set_up_memory() -> None:
+    """One arena, and what is large is given back as soon as it is free (mallopt(3))."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc has it, musl has not
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def _give_back() -> None:
+    """What malloc holds on to goes back to the kernel."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _peer(client: socket.socket) -> tuple[int, int]:
@@ -232,7 +249,7 @@ def _peer(client: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
-def _listening(options: Options) -> socket.socket:
+def _listening(options: Options, allowed: Charter) -> socket.socket:
     """The socket that the service manager passed or our last start kept, or a new one.
 
     Raises:
@@ -242,7 +259,7 @@ def _listening(options: Options) -> socket.socket:
     if passed and os.environ.get("LISTEN_FDS") == "1":
         os.set_inheritable(_LISTENING, False)
         return socket.socket(fileno=_LISTENING)
-    path = Path(options.socket)
+    path = Path(options.socket or allowed.socket)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -252,7 +269,7 @@ def _listening(options: Options) -> socket.socket:
             made.bind(str(path))
         finally:
             os.umask(before)
-        _give_to_group(path)
+        _give_to_group(path, allowed.group)
         made.listen(16)
     except OSError as error:
         raise KeeperError(f"{path}: {error.strerror}") from None
@@ -269,14 +286,12 @@ def _remove_stale(path: Path) -> None:
             raise KeeperError(f"another keeper listens at {path}: end that one, or name --socket")
 
 
-def _give_to_group(path: Path) -> None:
-    """To the group called as the agent's user, where there is one."""
-    import grp  # noqa: PLC0415
-
-    try:
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
-    except KeyError:
-        logger.warning("there is no group %s: only root reaches %s", GROUP, path)
+def _give_to_group(path: Path, group: int | None) -> None:
+    """To the group of the agent's user, where there is one."""
+    if group is None:
+        logger.warning("there is no user as agent.user says: only root reaches %s", path)
+    else:
+        os.chown(path, -1, group)
 
 
 def _begin_anew(listening: socket.socket) -> NoReturn:
@@ -326,6 +341,7 @@ def arguments(words: Sequence[str]) -> Options:
 def main() -> None:
     """The entry point; the command line's verb ``keeper`` ends in it."""
     logging.basicConfig(format="keeper: %(message)s", level=logging.INFO, stream=sys.stderr)
+    _set_up_memory()
     try:
         Keeper(arguments(sys.argv[1:])).run()
     except (KeeperError, KernelError) as error:

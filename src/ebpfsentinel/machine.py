@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ebpfsentinel.kernel import clock, interfaces
-from ebpfsentinel.kernel.maps import possible_cpus
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.model.domain import Surroundings
 
 if TYPE_CHECKING:

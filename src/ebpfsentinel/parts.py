@@ -22,10 +22,10 @@ from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.flow import Flow
 from ebpfsentinel.guardian import Guardian
 from ebpfsentinel.kernel import interfaces
-from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.privileges import enter
 from ebpfsentinel.rules import Cel
 from ebpfsentinel.sinks import LiveFeed, Router, configure
 from ebpfsentinel.store import AuditEntry, RuleChange, Store, StoreError
@@ -48,7 +48,7 @@ _YOUNG = 50_000
 
 
 class Parts:
-    """The parts of one agent, over a kernel (the real one, unless a test brings another).
+    """The parts of one agent, over a kernel: what :mod:`ebpfsentinel.privileges` gives, or another.
 
     ``config`` is the file, or None for defaults; ``flags`` are places of settings with values that
     win over it.
@@ -69,7 +69,7 @@ class Parts:
         self._config, self._flags = config, flags
         self.loaded = self._load()
         agent = self.settings.agent
-        self.kernel: Kernel = kernel or LinuxKernel(agent.on_exit, agent.xdp_mode)
+        self.kernel: Kernel = kernel or enter(self.settings, config, flags)
         self.store = _open_store(self.settings)
         self.waiting = Waiting(self.store, self.kernel)
         self.gatekeeper = Gatekeeper(self.store.keys)
@@ -176,6 +176,9 @@ class Parts:
 
     def _check_attached(self) -> None:
         """Ready means: every interface that was asked for has our programs."""
+        if trouble := self.kernel.trouble():
+            self.ready, self.not_ready_reason = False, trouble
+            return
         attached = {place.asked or place.interface for place in self.kernel.attachments()}
         hooked = any(
             p.hook.startswith(("xdp", "tc")) and p.domain in self.engines

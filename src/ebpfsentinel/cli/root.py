@@ -38,6 +38,7 @@ _VERBS = {
     "changes": "changes:changes",
     "config": "config:config",
     "confirm": "changes:confirm",
+    "keeper": "keeper:keeper",
     "hand-over": "upgrade:hand_over",
     "keys": "keys:keys",
     "restore": "backup:restore",

@@ -18,8 +18,8 @@ from ebpfsentinel.cli.installed import discovered
 from ebpfsentinel.config import load
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.kernel.capture import read_capture
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.load import LinuxKernel
-from ebpfsentinel.kernel.maps import possible_cpus
 from ebpfsentinel.kernel.owners import cgroups, executables
 from ebpfsentinel.model.access import Attempt, Configured
 from ebpfsentinel.model.action import MapWrite

@@ -41,7 +41,6 @@ struct tc_opts { size_t sz; int prog_fd; uint32_t flags; uint32_t prog_id; uint3
 typedef int (*print_fn)(int level, const char *format, void *args);
 print_fn libbpf_set_print(print_fn fn);
 int vsnprintf(char *text, size_t size, const char *format, void *args);
-int libbpf_num_possible_cpus(void);
 
 struct bpf_object *bpf_object__open_file(const char *path, const void *opts);
 int bpf_object__load(struct bpf_object *object);

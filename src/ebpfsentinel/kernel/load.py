@@ -47,7 +47,7 @@ from ebpfsentinel.kernel.objects import (
     LoadedProgram,
     load_object,
 )
-from ebpfsentinel.kernel.owners import executables, surveyed
+from ebpfsentinel.kernel.owners import cgroup_root, executables, surveyed
 from ebpfsentinel.kernel.ring import Ring, record_stride
 from ebpfsentinel.kernel.routes import routes
 from ebpfsentinel.kernel.run import run_many, run_once
@@ -102,14 +102,20 @@ class Inventory:
 
 
 class LinuxKernel:
-    """The :class:`~ebpfsentinel.model.kernel.Kernel` contract on this machine."""
+    """The :class:`~ebpfsentinel.model.kernel.Kernel` contract on this machine.
+
+    ``lends_rings``: another process drains them; here their memory is not even mapped.
+    """
 
     def __init__(
         self,
         on_exit: OnExit = OnExit.DETACH,
         xdp_mode: XdpMode = XdpMode.AUTO,
         pin_root: Path = pins.ROOT,
+        *,
+        lends_rings: bool = False,
     ) -> None:
+        self._lends_rings = lends_rings
         self._keep = on_exit is OnExit.KEEP
         self._outlives = self._keep or pins.handed_over(pin_root)
         self._mode = xdp_mode
@@ -210,6 +216,8 @@ class LinuxKernel:
                 self._past[found.name] = self._ledger_now(found.name)
                 waiting = ring.pending_bytes() // record_stride(record.itemsize)
                 self._past[found.name]["seen"] -= waiting
+                if self._lends_rings:
+                    ring.close()
         for program in loaded.programs.values():
             if program.card and program.card.called_from:
                 table, slot = program.card.called_from
@@ -806,7 +814,7 @@ def _attach_host(program: LoadedProgram) -> Any:
     """Attach to its tracepoint, or to the cgroup that all processes are in; NULL where it fails."""
     if program.kind != "cgroup":
         return lib().bpf_program__attach(program.handle)
-    root = os.open(pins.cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
+    root = os.open(cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
     try:
         return lib().bpf_program__attach_cgroup(program.handle, root)
     finally:

@@ -6,11 +6,11 @@ import errno
 import mmap
 import os
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.kernel.mapped import mapped
 from ebpfsentinel.model.kernel import KernelError
@@ -28,12 +28,6 @@ _ARRAYS = {ARRAY, PERCPU_ARRAY}
 _MMAPABLE, _ANY_SIZE = 1 << 10, 1 << 12
 _PAGE = mmap.PAGESIZE
 _WORD = np.dtype("<u4")
-
-
-@cache
-def possible_cpus() -> int:
-    """CPUs that may ever be online: the width of a per-CPU value."""
-    return check(lib().libbpf_num_possible_cpus(), "counting CPUs")
 
 
 def pointer(array: NDArray[Any]) -> Any:

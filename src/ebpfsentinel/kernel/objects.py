@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.kernel.btf import Btf
+from ebpfsentinel.kernel.cpus import possible_cpus
 from ebpfsentinel.kernel.libbpf import check_pointer, each, ffi, lib, log, raw_btf, text
 from ebpfsentinel.kernel.maps import (
     ARRAY_OF_MAPS,
@@ -25,7 +26,6 @@ from ebpfsentinel.kernel.maps import (
     Inner,
     Map,
     facts,
-    possible_cpus,
 )
 from ebpfsentinel.model.kernel import NOT_NEEDED, KernelError
 

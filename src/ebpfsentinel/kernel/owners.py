@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebpfsentinel.kernel.pins import cgroup_root
 from ebpfsentinel.model.kernel import KernelError
 
 if TYPE_CHECKING:
@@ -58,6 +57,19 @@ def cgroups(words: Sequence[str]) -> dict[str, tuple[int, ...]]:
         word: tuple(sorted(number for path, number in found if _means(word, path)))
         for word in words
     }
+
+
+def cgroup_root() -> Path:
+    """Where the unified (v2) hierarchy of control groups is mounted.
+
+    Raises:
+        KernelError: it is not.
+    """
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split()[0] == "cgroup2" and before.split()[3] == "/":
+            return Path(before.split()[4])
+    raise KernelError("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
 
 
 def _means(word: str, path: str) -> bool:

@@ -63,19 +63,6 @@ def prepare(root: Path = ROOT) -> None:
         (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def cgroup_root() -> Path:
-    """Where the unified (v2) hierarchy of control groups is mounted.
-
-    Raises:
-        KernelError: it is not.
-    """
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split()[0] == "cgroup2" and before.split()[3] == "/":
-            return Path(before.split()[4])
-    raise KernelError("no cgroup2 is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
-
-
 def hold(names: Iterable[str], root: Path = ROOT) -> list[int]:
     """Descriptors of pinned maps: while they are open, chains keep their programs unpinned."""
     found = (lib().bpf_obj_get(os.fsencode(root / "maps" / name)) for name in names)

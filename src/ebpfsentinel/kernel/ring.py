@@ -135,6 +135,10 @@ class Ring:
         kept_rows = rows[:filled] if 2 * filled >= len(rows) else rows[:filled].copy()
         return kept_rows.view(self._record)
 
+    def nothing(self) -> NDArray[Any]:
+        """What a drain gives that finds nothing."""
+        return np.empty(0, self._record)
+
     def _take(self, position: int, limit: int, rows: NDArray[Any], filled: int) -> tuple[int, int]:
         """Copy out the complete records from ``position`` on, ``limit`` at most.
 

@@ -41,13 +41,16 @@ class Charter(msgspec.Struct, kw_only=True):
     """What is allowed. ``domains`` are those that are enabled.
 
     ``kills`` None: no process may be killed; else patterns of executables that never are.
-    ``user`` is the id of the one user, beside root, who may call; None: there is none.
+    ``user`` is the id of the one user, beside root, who may call, None: there is none; ``group``
+    may reach the ``socket``.
     ``interfaces`` as the configuration has them, ``auto`` included; ``every_interface``: any will
     do. ``path`` is the configuration, for words.
     """
 
     path: str = "the configuration"
+    socket: str = "/run/ebpfsentinel/kernel.sock"
     user: int | None = None
+    group: int | None = None
     on_exit: OnExit = OnExit.DETACH
     xdp_mode: XdpMode = XdpMode.AUTO
     pin_root: str = ""

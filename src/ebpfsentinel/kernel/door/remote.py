@@ -5,6 +5,7 @@ are mapped and drained here, as they would be with a kernel of our own.
 
 The keeper may die. What cannot be done without it then raises :class:`KeeperGoneError`, and what
 only tells of the kernel tells of nothing, until :meth:`RemoteKernel.regain` finds a keeper again.
+Rings go on: under ``on_exit: keep`` programs still judge, and still tell.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class RemoteKernel:
         self._order = threading.RLock()
         self._door: socket.socket | None = None
         self._gone = ""
-        self._left = False
+        self._left = self._stale = False
         self._rings = _Rings((), ())
         self._owners: dict[str, str] = {}
         self._seeds: list[str] = []
@@ -138,7 +139,7 @@ class RemoteKernel:
             if self._door is not None:
                 self._door.close()
             self._door, self._gone = None, why  # a new one would know nothing: see regain()
-            self._forget()
+            self._seeds, self._slots, self._places = [], None, None
 
     def _forget(self) -> None:
         self._rings.close()
@@ -151,9 +152,10 @@ class RemoteKernel:
     def regain(self) -> None:
         """See the contract."""
         with self._order:
-            if self._door is None:
+            if self._gone:
                 self._gone = ""
                 self._open()
+                self._stale = True
 
     def _told(self, call: calls.Part, otherwise: Any) -> Any:
         """What only tells of the kernel tells of nothing while the keeper is gone."""
@@ -176,6 +178,9 @@ class RemoteKernel:
     def _take(self, domains: Sequence[Domain]) -> None:
         """Learn what is loaded; rings that were there stay mapped, with their counts."""
         found, handles = self._ask(calls.Structure())
+        if self._stale:
+            self._rings.close()
+            self._rings, self._stale = _Rings((), ()), False
         before = self._rings
         fresh, kept = [], []
         for ring, fd in zip(found.rings, handles, strict=True):
@@ -220,7 +225,10 @@ class RemoteKernel:
 
     def outlive(self, *, on: bool) -> None:
         """See the contract."""
-        self._call(calls.Outlive(on))
+        if on:
+            self._call(calls.Outlive(on))
+        else:
+            self._told(calls.Outlive(on), None)
 
     # Changes.
 
@@ -284,7 +292,8 @@ class RemoteKernel:
 
     def drain(self, ring: str) -> NDArray[Any]:
         """See the contract."""
-        return self._rings.mapped[ring].drain()
+        found = self._rings.mapped[ring]
+        return found.nothing() if self._stale else found.drain()
 
     def seed(self, program: str) -> NDArray[Any]:
         """See the contract."""
