@@ -36,7 +36,7 @@ STANDARDS = {
     "sinks/formats/ocsf.py",
     "sinks/senders/otlp.py",
 }
-"""They write the words of a standard, or system calls, some of which are the names of domains here as well."""
+"""They write words of a standard, or system calls, that are names of domains here as well."""
 
 
 def python_files():

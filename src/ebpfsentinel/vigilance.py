@@ -83,7 +83,12 @@ class Vigilance(Administration):
     def _look(self) -> list[Alert]:
         """A fault of our own is said, and does not end the watch."""
         try:
-            return [*self._follow_canaries(), *self._follow_tampering()]
+            away = self.kernel.trouble()
+            found = [Trouble("hook", "kernel.away", away)] if away else []
+            told = [*self._troubles.follow("away", found)]
+            if away:  # what goes by the kernel would find all else amiss, too
+                return told
+            return [*told, *self._follow_canaries(), *self._follow_tampering()]
         except Exception as error:
             logger.exception("the agent could not look after itself")
             text = f"the agent cannot look after itself: {error}"
