@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 import artefacts
 import pytest
 
-from tests.lab import GUARDED, Lab, inside
+from tests.lab import GUARDED, Lab, eventually, inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ firewall:
   rules:
     - {id: no-udp, priority: 10, action: deny, protocol: udp, dst_port: 5353}
 """
-OLD, NEW = "1.0.0", "1.0.1"
+OLD, NEW, BAD = "1.0.0", "1.0.1", "1.0.2"
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +93,29 @@ class Host:
         self.agent.stdout.close()
         self.agent = None
         return code
+
+    @contextlib.contextmanager
+    def supervised(self) -> Iterator[None]:
+        """Whenever the agent ends, something starts it again; from when it is ready."""
+        over = self.root / "tmp/over"
+        loop = "while [ ! -e /tmp/over ]; do ebpfsentinel-agent >>/tmp/log 2>&1; sleep 0.2; done"
+        command = ["nsenter", f"--net=/run/netns/{self.lab.guarded}", "chroot", str(self.root),
+                   "sh", "-c", loop]  # fmt: skip
+        with subprocess.Popen(command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}):
+            try:
+                eventually(self.is_ready)
+                yield
+            finally:
+                over.touch()
+                self.run("ebpfsentinel-agent", "hand-over")
+
+    def is_ready(self) -> bool:
+        command = ["chroot", str(self.root), "ebpfsentinel-agent", "health"]
+        return self.lab.run(self.lab.guarded, *command).returncode == 0
+
+    def said(self, *command: str) -> str:
+        done = self.lab.run(self.lab.guarded, "chroot", str(self.root), *command)
+        return done.stdout + done.stderr
 
     def files(self) -> set[str]:
         """What has the product's name, anywhere but where the kernel lives."""
@@ -163,11 +186,15 @@ class Traffic:
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """No more is sent; what was sent has come to its end."""
         self.over.set()
+        self.threads[1].join()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self.client.shutdown(socket.SHUT_WR)
-        for thread in self.threads:
-            thread.join()
+        self.threads[0].join()
         for door in (self.denied, self.open, self.listener, self.sender, self.client, self.served):
             door.close()
 
@@ -244,4 +271,45 @@ def test_installed_upgraded_rolled_back_and_purged_under_traffic(
     assert host.files() == before
     assert host.run("getent", "passwd", "ebpfsentinel", code=2) == ""
     assert not [path for path in (host.root / "sys/fs/bpf").iterdir() if path.is_dir()]
+    print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")
+
+
+def spoilt(package: Path, folder: Path) -> Path:
+    """The package, with an agent that takes every configuration and never starts."""
+    target = folder / "spoilt.deb"
+    subprocess.run(["dpkg-deb", "-R", package, folder / "spoilt"], check=True)
+    run = folder / "spoilt/usr/lib/ebpfsentinel/packages/ebpfsentinel/cli/run.py"
+    run.write_text("raise SystemExit('this version does not run')\n")
+    for path in (run.parent / "__pycache__").glob("run.*.pyc"):
+        path.unlink()
+    control = folder / "spoilt/DEBIAN/control"
+    control.write_text(control.read_text().replace(f"Version: {NEW}", f"Version: {BAD}"))
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "-b", folder / "spoilt", target]
+    subprocess.run(command, check=True, capture_output=True)
+    return target
+
+
+@pytest.mark.timeout(300)
+def test_the_upgrade_verb_goes_back_by_itself_and_nothing_is_unjudged(
+    host: Host, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    host.install(packages[OLD])
+    (host.root / "etc/ebpfsentinel/config.yaml").write_text(CONFIG)
+    bad = spoilt(packages[NEW], tmp_path)
+    for path in (packages[NEW], bad):
+        (host.root / "tmp" / path.name).write_bytes(path.read_bytes())
+    with host.supervised(), Traffic(host.lab) as traffic:
+        told = host.ask("upgrade", f"/tmp/{packages[NEW].name}")
+        assert (told["version"], told["before"]) == (NEW, OLD)
+        assert host.ask("status")["version"] == NEW
+        words = ("ebpfsentinel-agent", "upgrade", "--within", "5", "/tmp/spoilt.deb")
+        said = host.said(*words)
+        assert f"Version {BAD} is not in use" in said
+        assert f"Version {NEW} runs again" in said
+        assert host.ask("status")["version"] == NEW
+        assert host.run("dpkg-query", "-W", "-f", "${Version}", "ebpfsentinel") == NEW
+        assert traffic.broken == ""
+        traffic.stop()
+        assert (traffic.leaked, traffic.passed) == (0, traffic.sent)
+        assert traffic.sent == rule(host) > 100
     print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")

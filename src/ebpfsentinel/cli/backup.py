@@ -32,17 +32,25 @@ def backup(session: Session, file: Path, folder: Path | None) -> None:
 
     It holds secrets: keys, tokens and passwords of the configuration.
     """
-    from ebpfsentinel.store import ArchiveError, archive  # noqa: PLC0415 - not for `version`
-
     if file.exists():
         raise Failure(f"{file} is there already. Name another file.")
-    state = folder or state_dir(session.config)
+    made = back_up(session, file.resolve(), folder or state_dir(session.config))
+    session.show({"file": str(file), **_about(made)}, _text)
+
+
+def back_up(session: Session, file: Path, state: Path) -> Manifest:
+    """Copy state and configuration into ``file``.
+
+    Raises:
+        Failure: something cannot be read or written.
+    """
+    from ebpfsentinel.store import ArchiveError, archive  # noqa: PLC0415 - not for `version`
+
     config = dict(_config_files(session.config or default_config()))
     try:
-        made = archive.write(file.resolve(), state, config, ebpfsentinel.__version__)
+        return archive.write(file, state, config, ebpfsentinel.__version__)
     except ArchiveError as error:
         raise Failure(f"{error}.") from None
-    session.show({"file": str(file), **_about(made)}, _text)
 
 
 def _config_files(config: Path | None) -> Iterator[tuple[str, Path]]:

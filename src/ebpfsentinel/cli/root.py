@@ -43,6 +43,7 @@ _VERBS = {
     "keys": "keys:keys",
     "restore": "backup:restore",
     "tls": "tls:tls",
+    "upgrade": "upgrade:upgrade",
     "whoami": "keys:whoami",
 }
 

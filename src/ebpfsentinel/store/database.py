@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter, deque
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -301,6 +301,15 @@ def _remedy(error: Exception) -> str:
         sqlite3.SQLITE_CANTOPEN: "Check that agent.state_dir is a folder we may write to.",
         sqlite3.SQLITE_READONLY: "Make it writable.",
     }.get(code, "Check agent.state_dir." if isinstance(error, OSError) else "")
+
+
+def schema(file: Path) -> int:
+    """Which of :data:`MIGRATIONS` a file has seen; 0: there is none, or it is no database."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as found:
+            return int(found.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def _linking() -> Callable[[int, bytes], bytes]:
