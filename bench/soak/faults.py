@@ -122,9 +122,7 @@ class Faults:
     def _disk(self) -> None:
         """No byte more on the file system of the state; then room again, and all is written."""
         state = self._lab.tmp / "disk"
-        found = os.statvfs(state)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        _resize(state, used)
+        _fill(state)
         try:
             time.sleep(self._disk_s)
         finally:
@@ -139,7 +137,23 @@ def mount_disk(folder: Path) -> None:
     subprocess.run(command, check=True)
 
 
+def _fill(folder: Path) -> None:
+    """As large as what is used; again where something was written meanwhile."""
+    for _ in range(20):
+        found = os.statvfs(folder)
+        try:
+            _resize(folder, (found.f_blocks - found.f_bfree) * found.f_frsize)
+        except subprocess.CalledProcessError:
+            continue
+        return
+    raise TimeoutError("the disk cannot be made full")
+
+
 def _resize(folder: Path, size: int) -> None:
     """tmpfs takes any size that is not less than what is used, at once."""
     pages = -(-size // 4096) * 4096
-    subprocess.run(["mount", "-o", f"remount,size={max(pages, 4096)}", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-o", f"remount,size={max(pages, 4096)}", str(folder)],
+        check=True,
+        capture_output=True,
+    )
