@@ -262,10 +262,10 @@ class Administration(Parts):
 
     def _put_in_force(self, before: Loaded, loaded: Loaded) -> dict[str, str]:
         """All sections or none; section to what became of it."""
-        new, old = loaded.settings, before.settings
-        let_in = self._access(new)
+        let_in = self._access(loaded.settings)
         self.loaded = loaded
-        self.kernel.load(self._enabled(new))
+        self.loaded = loaded = self._have(loaded)
+        new, old = loaded.settings, before.settings
         self.waiting.arm()  # places in the chains may be others now
         try:
             self._guardian.refresh(new)
@@ -273,7 +273,7 @@ class Administration(Parts):
             self._changes.apply(new, list(self.domains))
             self.kernel.attach(self.interfaces())
         except (SettingsError, KernelError):
-            self.kernel.load(self._enabled(old))
+            self._have(before)
             raise
         let_in()
         self._configure_alerts(new)

@@ -15,7 +15,7 @@ from ebpfsentinel.alerts.fold import SECOND_NS
 from ebpfsentinel.flow import DROPPED
 from ebpfsentinel.kernel import clock, interfaces
 from ebpfsentinel.model.domain import CountsSome, Metric
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import DomainRefused, KernelError
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.parts import settle, tidy
 from ebpfsentinel.vigilance import Vigilance
@@ -73,10 +73,12 @@ class Agent(Vigilance):
         self.kernel.reserve(self.interfaces())
         self._machine.look_around()
         await self._machine.names.refresh(self._hosts(self.settings))
-        loading = asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
+        loading = asyncio.to_thread(self._have, self.loaded)
         planning = asyncio.to_thread(self._changes.prepare, self.settings)
-        _, plans = await asyncio.gather(loading, planning)
-        self._changes.put(self.settings, plans)
+        self.loaded, plans = await asyncio.gather(loading, planning)
+        there = {name: plan for name, plan in plans.items() if name not in self.missing}
+        self._changes.put(self.settings, there)
+        self._changes.apply(self.settings, list(self.missing))
         self._guardian.refresh(self.settings)
         self.waiting.arm()
 
@@ -86,10 +88,28 @@ class Agent(Vigilance):
         Raises:
             SettingsError, KernelError: it cannot be had.
         """
-        self.kernel.attach(self.interfaces())
+        self._attach()
         await self.flow.seed(self.domains)
         self._check_attached()
         settle()
+
+    def _attach(self) -> None:
+        """To the hooks; a domain whose hooks are not there is missing, like one not loaded.
+
+        Raises:
+            KernelError: it cannot be had.
+        """
+        while True:
+            try:
+                self.kernel.attach(self.interfaces())
+            except DomainRefused as error:
+                self.loaded = self._without(self.loaded, error)
+                lost = self.missing | {error.domain: error.reason}
+                self.loaded = self._have(self.loaded)
+                self.missing |= lost
+                self._changes.apply(self.settings, [error.domain])
+            else:
+                return
 
     async def run(self, until: asyncio.Event) -> None:
         """Carry events until ``until`` is set."""

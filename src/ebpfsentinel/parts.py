@@ -8,8 +8,11 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 import ebpfsentinel
 from ebpfsentinel.alerts import Fold
@@ -24,7 +27,7 @@ from ebpfsentinel.guardian import Guardian
 from ebpfsentinel.kernel import interfaces
 from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Surroundings, Tools
-from ebpfsentinel.model.kernel import KernelError
+from ebpfsentinel.model.kernel import DomainRefused, KernelError, OnMissing
 from ebpfsentinel.privileges import enter
 from ebpfsentinel.rules import Cel
 from ebpfsentinel.sinks import LiveFeed, Router, configure
@@ -33,8 +36,6 @@ from ebpfsentinel.unconfirmed import Change, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import msgspec
 
     from ebpfsentinel.config import CoreSettings, Loaded
     from ebpfsentinel.model.domain import Domain, Engine
@@ -65,6 +66,7 @@ class Parts:
         self.started_ns = time.time_ns()
         self.ready = False
         self.not_ready_reason = "starting"
+        self.missing: dict[str, str] = {}
         self.domains = {domain.name: domain for domain in domains}
         self._config, self._flags = config, flags
         self.loaded = self._load()
@@ -151,6 +153,42 @@ class Parts:
     def _load(self) -> Loaded:
         return load(self._config, os.environ, self._flags, list(self.domains.values()))
 
+    def _have(self, loaded: Loaded) -> Loaded:
+        """Load what is enabled; what cannot be had is off in what is given back, and said loudly.
+
+        Raises:
+            KernelError: nothing can be had, or agent.on_missing says that it has to be.
+        """
+        missing: dict[str, str] = {}
+        while True:
+            try:
+                self.kernel.load(self._enabled(loaded.settings))
+            except DomainRefused as error:
+                loaded = self._without(loaded, error)
+                missing[error.domain] = error.reason
+            else:
+                self.missing = missing
+                return loaded
+
+    def _without(self, loaded: Loaded, error: DomainRefused) -> Loaded:
+        """The settings with a domain switched off that the kernel does not take.
+
+        Raises:
+            DomainRefused: we are not to go on without it, or it was not asked for.
+        """
+        section = getattr(loaded.settings, error.domain, None)
+        if (
+            loaded.settings.agent.on_missing is OnMissing.FAIL
+            or section is None
+            or not is_enabled(section)
+        ):
+            raise error
+        logger.error("going on without %s: %s", error.domain, error.reason)
+        off = {error.domain: msgspec.structs.replace(section, enabled=False)}
+        settings = msgspec.structs.replace(loaded.settings, **off)
+        warning = f"{error.domain} is off: its programs cannot be had here"
+        return replace(loaded, settings=settings, warnings=(*loaded.warnings, warning))
+
     def interfaces(self) -> list[str]:
         """The interfaces to guard: those named, and for ``auto`` all that are up."""
         named = self.settings.agent.interfaces
@@ -185,8 +223,9 @@ class Parts:
             for p in self.kernel.programs()
         )
         missing = [name for name in self.interfaces() if name not in attached] if hooked else []
-        self.ready = not missing
-        self.not_ready_reason = f"not attached: {', '.join(missing)}" if missing else ""
+        reasons = [f"not attached: {', '.join(missing)}"] if missing else []
+        reasons += [f"without {', '.join(self.missing)}"] if self.missing else []
+        self.ready, self.not_ready_reason = not reasons, "; ".join(reasons)
 
     def _keep_owner_in(self, fresh_s: float = 0) -> None:
         """Look who is there, unless we did less than ``fresh_s`` ago."""

@@ -86,6 +86,7 @@ class Vigilance(Administration):
             away = self.kernel.trouble()
             found = [Trouble("hook", "kernel.away", away)] if away else []
             told = [*self._troubles.follow("away", found)]
+            told += self._troubles.follow("missing", self._missing())
             if away:  # what goes by the kernel would find all else amiss, too
                 return told
             return [*told, *self._follow_canaries(), *self._follow_tampering()]
@@ -93,6 +94,13 @@ class Vigilance(Administration):
             logger.exception("the agent could not look after itself")
             text = f"the agent cannot look after itself: {error}"
             return self._troubles.follow("watch", [Trouble("pipeline", "watch", text)])
+
+    def _missing(self) -> Iterator[Trouble]:
+        """Domains that were asked for, and cannot be had."""
+        for name, reason in self.missing.items():
+            text = f"domain {name} is enabled, and off: {reason.splitlines()[0]}"
+            remedy = "docs/kernels.md says what each kernel can do; or switch the domain off."
+            yield Trouble("hook", f"missing.{name}", text, remedy=remedy)
 
     def _follow_canaries(self) -> Iterator[Alert]:
         wanted, now_s = self.settings.agent.canary, time.monotonic()

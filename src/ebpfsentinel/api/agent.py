@@ -181,6 +181,10 @@ class Agent(Protocol):
         """
 
     @property
+    def missing(self) -> Mapping[str, str]:
+        """Domains that are enabled and cannot be had here, and why."""
+
+    @property
     def blind(self) -> str:
         """Why the agent may not see what it should, by its canaries; empty: it sees."""
 

@@ -81,6 +81,11 @@ def _domains(agent: Agent) -> Iterator[Finding]:
     """The mode that is asked for, and the one in effect; the programs that are missing."""
     for name, engine in agent.engines.items():
         section, status = getattr(agent.settings, name), engine.status()
+        if name in agent.missing:
+            remedy = "docs/kernels.md says what each kernel can do; or switch the domain off."
+            what = "enabled asked, off in effect"
+            yield Finding(name, State.BROKEN, what, agent.missing[name], remedy)
+            continue
         if not is_enabled(section):
             yield Finding(name, State.WELL, "off")
             continue

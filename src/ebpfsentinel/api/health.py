@@ -82,6 +82,7 @@ def _status(agent: Agent) -> dict[str, Any]:
         "rule_count": sum(int(status.get("rule_count", 0)) for status in domains.values()),
         "warnings": [*agent.loaded.warnings, *agent.store.notes],
         "domains": domains,
+        "missing": dict(agent.missing),
     }
     for name, status in domains.items():
         body[f"{name}_enabled"] = bool(status.get("enabled", True))

@@ -14,7 +14,7 @@ from msgspec import Meta, field
 
 from ebpfsentinel.model.alerting import Alerting
 from ebpfsentinel.model.enriching import Container, GeoIp
-from ebpfsentinel.model.kernel import OnExit, XdpMode
+from ebpfsentinel.model.kernel import OnExit, OnMissing, XdpMode
 from ebpfsentinel.model.security import ApiRateLimit, Auth, Tls
 from ebpfsentinel.model.settings import Section, Spelling
 
@@ -159,6 +159,13 @@ class Agent(Section):
     xdp_mode: Annotated[
         XdpMode, Meta(description="Where XDP runs; auto tries native, generic, then TC.")
     ] = XdpMode.AUTO
+    on_missing: Annotated[
+        OnMissing,
+        Meta(
+            description="A domain's programs do not load here, as after an upgrade of the kernel: "
+            "degrade goes on without the domain, alarmed and not ready; fail does not start."
+        ),
+    ] = OnMissing.DEGRADE
     never_block: Annotated[
         NeverBlock, Meta(description="What no rule can shut out: see docs/owner-safety.md.")
     ] = field(default_factory=NeverBlock)

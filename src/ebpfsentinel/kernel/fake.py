@@ -46,6 +46,7 @@ from ebpfsentinel.model.kernel import (
     REPLAY,
     Answers,
     Attachment,
+    DomainRefused,
     InterfaceCounters,
     KernelError,
     Ledger,
@@ -248,7 +249,10 @@ class FakeKernel:
             if domain.object and domain.name not in self._objects:
                 module = sys.modules[domain.engine.__module__]
                 path = Path(str(module.__file__)).parent / domain.object
-                self._take(domain.name, path, domain.programs)
+                try:
+                    self._take(domain.name, path, domain.programs)
+                except KernelError as error:
+                    raise DomainRefused(domain.name, str(error)) from None
         self.enabled = tuple(domain.name for domain in domains)
         if not any(name == MOVE for name, _, _ in self._enabled_programs(called=True)):
             self.apply([FlowTable(None)])

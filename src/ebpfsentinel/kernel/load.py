@@ -58,6 +58,7 @@ from ebpfsentinel.model.kernel import (
     DRY,
     REPLAY,
     Attachment,
+    DomainRefused,
     InterfaceCounters,
     KernelError,
     Ledger,
@@ -150,8 +151,14 @@ class LinuxKernel:
             self._take(_DISPATCH, self._load_dispatch())
         fresh = [d for d in domains if d.object and d.name not in self._objects]
         with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
-            for domain, loaded in zip(fresh, pool.map(self._load_domain, fresh), strict=True):
-                self._take(domain.name, loaded)
+            coming = {domain.name: pool.submit(self._load_domain, domain) for domain in fresh}
+        refused = {name: found.exception() for name, found in coming.items() if found.exception()}
+        for name in [name for name in coming if name not in refused]:
+            self._take(name, coming[name].result())
+        for name, error in refused.items():
+            if not isinstance(error, KernelError):
+                coming[name].result()
+            raise DomainRefused(name, str(error))
         self._seals.names = {*_SEALED, *(name for each in domains for name in each.sealed)}
         self._enabled = tuple(domain.name for domain in domains)
         if not self._has(MOVE):
@@ -382,7 +389,9 @@ class LinuxKernel:
             if link == ffi.NULL:
                 self._untraced[name] = explain(ffi.errno)
                 if not (program.card and program.card.optional):
-                    raise KernelError(f"{program.section}: {self._untraced[name]}")
+                    raise DomainRefused(
+                        self.owner(name), f"{program.section}: {self._untraced[name]}"
+                    )
             else:
                 self._tracing[name] = link
 

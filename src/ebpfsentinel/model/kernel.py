@@ -29,6 +29,17 @@ class KernelError(Exception):
     """The kernel refused; the text says what, where, and what to do about it."""
 
 
+class DomainRefused(KernelError):  # noqa: N818 (it says who was)
+    """A domain cannot be had: its object does not load, or its hooks are not there."""
+
+    def __init__(self, domain: str, reason: str) -> None:
+        super().__init__(domain, reason)
+        self.domain, self.reason = domain, reason
+
+    def __str__(self) -> str:
+        return f"domain {self.domain}: {self.reason}"
+
+
 class NotLoaded(KernelError, KeyError):  # noqa: N818 (it says what the map is)
     """The map of a domain that is off, or of none."""
 
@@ -50,6 +61,13 @@ class OnExit(enum.StrEnum):
 
     KEEP = "keep"
     DETACH = "detach"
+
+
+class OnMissing(enum.StrEnum):
+    """When a domain cannot be had: ``degrade``, loudly, or ``fail``."""
+
+    DEGRADE = "degrade"
+    FAIL = "fail"
 
 
 class XdpMode(enum.StrEnum):
@@ -252,7 +270,12 @@ class Kernel(Protocol):
     """
 
     def load(self, domains: Sequence[Domain]) -> None:
-        """Load the objects of the domains and chain their programs in the order of the cards."""
+        """Load the objects of the domains and chain their programs in the order of the cards.
+
+        Raises:
+            DomainRefused: one cannot be had; those before it are loaded, so that a second call
+                without it is enough.
+        """
 
     def reserve(self, interfaces: Sequence[str]) -> None:
         """Give each interface its slot, before rules that name it are planned."""

@@ -168,6 +168,7 @@ class SmallAgent:
     not_ready_reason: str = ""
     losing: frozenset[str] = frozenset()
     blind: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     proofs: list[Proof] = field(default_factory=list)
     refreshed: int = 0

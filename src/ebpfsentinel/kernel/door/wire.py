@@ -17,7 +17,7 @@ from ebpfsentinel.kernel.door.calls import ANSWERS, CALLS, Done, Part, Refused
 from ebpfsentinel.model import action as model
 from ebpfsentinel.model.floor import Connection, Floor
 from ebpfsentinel.model.flows import FlowFilter, PacketFilter
-from ebpfsentinel.model.kernel import KernelError, NotLoaded
+from ebpfsentinel.model.kernel import DomainRefused, KernelError, NotLoaded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,6 +121,8 @@ def refusal(error: Exception) -> Refused:
     """What to raise at the other end."""
     if isinstance(error, NotLoaded):
         return Refused("not_loaded", error.map_name)
+    if isinstance(error, DomainRefused):
+        return Refused("domain", f"{error.domain}\n{error.reason}")
     if isinstance(error, KeyError):
         return Refused("key", str(error.args[0] if error.args else ""))
     return Refused("kernel", str(error))
@@ -128,6 +130,9 @@ def refusal(error: Exception) -> Refused:
 
 def error_of(refused: Refused) -> Exception:
     """What was raised at the other end."""
+    if refused.kind == "domain":
+        domain, _, reason = refused.text.partition("\n")
+        return DomainRefused(domain, reason)
     kinds: dict[str, type[Exception]] = {"not_loaded": NotLoaded, "key": KeyError}
     return kinds.get(refused.kind, KernelError)(refused.text)
 

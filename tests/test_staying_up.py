@@ -1,0 +1,91 @@
+"""What the agent does without: programs, memory, permissions; it says so, and goes on."""
+
+import json
+import re
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ebpfsentinel import domains
+from ebpfsentinel.config import discover
+from ebpfsentinel.kernel.load import LinuxKernel
+from ebpfsentinel.model.kernel import DomainRefused
+
+CARDS = discover(domains)
+WITH_OBJECTS = [card for card in CARDS if card.object]
+DENY = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 5353}
+
+
+def get(agent, path):
+    with agent.lab.inside(agent.lab.guarded):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:8080{path}") as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refused:
+            return json.load(refused)
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    made = LinuxKernel()
+    yield made
+    made.detach()
+
+
+@pytest.mark.parametrize("card", WITH_OBJECTS, ids=lambda card: card.name)
+def test_a_domain_whose_object_does_not_load_is_named_and_the_others_are_there(
+    kernel, card, tmp_path
+):
+    broken = tmp_path / "broken.bpf.o"
+    whole = (Path(sys.modules[card.engine.__module__].__file__).parent / card.object).read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    others = [each for each in WITH_OBJECTS if each is not card]
+    fresh = replace(card, name=f"{card.name}-broken", object=str(broken))
+    with pytest.raises(DomainRefused) as refused:
+        kernel.load([*others, fresh])
+    assert refused.value.domain == fresh.name
+    kernel.load(others)
+    assert {each.name for each in others} <= {each.domain for each in kernel.programs()}
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The agent's own files, to be hurt; what to start it with."""
+    source = Path(domains.__file__).parents[2]
+    copy = tmp_path / "src"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("tests", "__pycache__", "static"))
+    return copy / "ebpfsentinel", ["env", f"PYTHONPATH={copy}"]
+
+
+def test_an_agent_goes_on_without_what_the_kernel_refuses_and_says_so(lab, copied):
+    package, wrapper = copied
+    (package / "domains" / "process" / "process.bpf.o").write_bytes(b"\x7fELF no object")
+    agent = lab.agent_within(wrapper, firewall={"mode": "block", "rules": [DENY]})
+    assert "NOT READY  without process" in agent.screen
+    assert lab.arrivals(5353) == 0
+    assert get(agent, "/readyz")["status"] == "not_ready"
+    assert "process" in get(agent, "/api/v1/agent/status")["missing"]
+    doctor = lab.run(lab.guarded, str(Path(sys.executable).parent / "ebpfsentinel-agent"), "doctor")
+    assert doctor.returncode == 1
+    assert re.search(r"BROKEN +process +enabled asked, off in effect", doctor.stdout)
+    ends = time.monotonic() + 20
+    while not agent.alerts("agent.missing.process"):
+        assert time.monotonic() < ends
+    agent.write(firewall={"mode": "alert", "rules": [DENY]})  # a reload does without it, too
+    while lab.arrivals(5353) == 0:
+        assert time.monotonic() < ends + 20
+    assert "process" in get(agent, "/api/v1/agent/status")["missing"]
+
+
+def test_an_agent_that_must_have_all_does_not_start_without(lab, copied):
+    package, wrapper = copied
+    (package / "domains" / "process" / "process.bpf.o").write_bytes(b"\x7fELF no object")
+    with pytest.raises(AssertionError, match="domain process"):
+        lab.agent_within(wrapper, agent={"on_missing": "fail"})
+    assert lab.agents[-1].wait() == 1
