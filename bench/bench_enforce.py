@@ -196,7 +196,7 @@ def _in_turns(ways: Sequence[contextlib.AbstractContextManager[Way]]) -> list[li
         carried = [stack.enter_context(way) for way in ways]
         turns = [[rate(flood, frames) for flood, frames, _ in carried] for _ in range(TURNS)]
         for _, frames, dropped in carried:
-            assert dropped() == TURNS * (frames + _FIRST)
+            assert dropped() >= TURNS * (frames + _FIRST)
     return turns
 
 

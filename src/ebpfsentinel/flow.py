@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.alerts import Fold
     from ebpfsentinel.model.alert import Alert
-    from ebpfsentinel.model.domain import Engine
+    from ebpfsentinel.model.domain import Engine, SeenName
     from ebpfsentinel.model.kernel import Kernel
     from ebpfsentinel.sinks import Sink
     from ebpfsentinel.store import Store
@@ -55,11 +55,12 @@ class Flow:
         exceptions: Exceptions | None = None,
         techniques: Mapping[str, Mapping[str, str]] | None = None,
         enrich: Callable[[Sequence[Alert]], None] | None = None,
+        learn: Callable[[Sequence[SeenName]], None] | None = None,
     ) -> None:
         self._kernel, self._engines, self._fold = kernel, engines, fold
         self._store, self._sinks = store, sinks
         self._exceptions = Exceptions() if exceptions is None else exceptions
-        self._techniques, self._enrich = techniques or {}, enrich
+        self._techniques, self._enrich, self._learn = techniques or {}, enrich, learn
         self.techniques: Mapping[str, str] = {}
         self._losses = Losses(kernel)
         self.canaries = Canaries()
@@ -158,7 +159,9 @@ class Flow:
         self._store.sweep(now_ns)
 
     async def _finish(self, domain: str, outcome: Outcome) -> None:
-        """Fold, deliver, act, show; then what the engine wanted to see."""
+        """Learn, fold, deliver, act, show; then what the engine wanted to see."""
+        if self._learn is not None and outcome.names:
+            self._learn(outcome.names)
         await self._tell(outcome)
         for source in outcome.wanted:
             rows = pairs(*self._kernel.read(source))

@@ -96,6 +96,7 @@ class Parts:
             self.exemptions.found,
             {name: dict(domain.techniques) for name, domain in self.domains.items()},
             self.enricher.enrich,
+            self.enricher.learn,
         )
         self._machine = Machine(self.kernel)
         self._guardian, self._looked_at = Guardian(self.kernel), 0.0

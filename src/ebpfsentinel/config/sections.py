@@ -272,7 +272,6 @@ RESERVED_SECTIONS = (
     "auto_capture",
     "auto_response",
     "dlp",
-    "dns",
     "enterprise",
     "ids",
     "interface_groups",

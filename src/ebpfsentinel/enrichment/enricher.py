@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ebpfsentinel.model.alert import Alert
+    from ebpfsentinel.model.domain import SeenName
     from ebpfsentinel.model.enriching import Container, GeoIp
 
 COMPLETE, PARTIAL = "complete", "partial"
@@ -41,6 +42,12 @@ class Enricher:
         self._given = (geoip, container)
         self._containers = Containers(container) if container.resolver.enabled else None
         self._geo = Geo(geoip.source.path, geoip.source.asn_path) if geoip.enabled else None
+
+    def learn(self, names: Sequence[SeenName]) -> None:
+        """Take in names that were seen on the wire."""
+        now_ns = time.time_ns()
+        for address, name, ttl_s in names:
+            self.names.see(address, name, ttl_s, now_ns)
 
     def enrich(self, alerts: Sequence[Alert]) -> None:
         """Put in what is known."""

@@ -1,7 +1,7 @@
 """Host names that were seen on the wire as the names of addresses.
 
-A seam: whoever sees answers of DNS hands them to :meth:`SeenNames.see`. No domain does so yet, so
-until one does the map is empty. We never ask a resolver: that would tell an attacker who looks.
+Whoever sees answers of DNS hands them on (``names`` of :class:`ebpfsentinel.model.domain.Outcome`).
+We never ask a resolver: that would tell an attacker who looks.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -163,6 +163,14 @@ class Plan:
     memo_more: dict[str, dict[str, Any]] | None = None
 
 
+class SeenName(NamedTuple):
+    """The name by which this host was given an address, and for how long that holds."""
+
+    address: str
+    name: str
+    ttl_s: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a batch led to; all may be empty.
@@ -170,6 +178,7 @@ class Outcome:
     ``memo``, of a :meth:`Engine.tick` only, replaces the memo of the last committed plan.
     ``routed``: each alert that goes on also says where the routing tables lead its packet.
     ``wanted`` hash maps are read next and fed, as rows of ``key`` and ``value``.
+    ``names`` are put into alerts from then on.
     """
 
     alerts: Sequence[Alert] = ()
@@ -177,6 +186,7 @@ class Outcome:
     memo: dict[str, Any] | None = None
     routed: bool = False
     wanted: Sequence[str] = ()
+    names: Sequence[SeenName] = ()
 
 
 @dataclass(frozen=True, slots=True)
