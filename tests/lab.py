@@ -130,6 +130,12 @@ class Lab:
         agent.start()
         return agent
 
+    def running(self, sections: dict[str, Any]) -> RunningAgent:
+        """An agent that is not started yet."""
+        agent = RunningAgent(self, sections)
+        self.agents.append(agent)
+        return agent
+
     def agent_within(self, wrapper: list[str], **sections: Any) -> RunningAgent:
         """A started agent behind a command that ends in exec."""
         agent = RunningAgent(self, sections)

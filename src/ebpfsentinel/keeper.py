@@ -8,6 +8,7 @@ it hold goes as if a process had ended, and enforcement stays or falls with ``ag
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import getopt
 import logging
@@ -309,7 +310,10 @@ def _notify(text: str) -> None:
     place = os.environ.get("NOTIFY_SOCKET", "")
     if not place:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+    with (
+        contextlib.suppress(OSError),  # it may not listen any more
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
+    ):
         told.connect("\0" + place[1:] if place.startswith("@") else place)
         told.send(text.encode())
 
