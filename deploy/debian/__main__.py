@@ -36,8 +36,13 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build" / "deb"
-UNITS = ("ebpfsentinel.service",)
+KEEPER, AGENT = "ebpfsentinel-keeper.service", "ebpfsentinel.service"
 SCRIPTS = ("postinst", "prerm", "postrm")
+EXAMPLES = (
+    "prometheus/ebpfsentinel.rules.yml",
+    "grafana/ebpfsentinel.json",
+    "ebpfsentinel-single.service",
+)
 CONFFILE = "etc/ebpfsentinel/config.yaml"
 _NOT_TO_RUN = ("tests", "__pycache__", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "*.c")
 
@@ -63,7 +68,8 @@ def build(version: str, out: Path) -> Path:
         "SIZE": str(sum(path.stat().st_size for path in _files(stage)) // 1024),
         "PYTHON": f"3.{sys.version_info.minor}",
         "NEXT_PYTHON": f"3.{sys.version_info.minor + 1}",
-        "UNITS": " ".join(UNITS),
+        "KEEPER": KEEPER,
+        "AGENT": AGENT,
     }
     _control(stage, values)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +98,7 @@ def _lay_out(stage: Path, version: str) -> None:
     _compile(ours, packages)
     _put(HERE / "ebpfsentinel-agent", stage / "usr/bin/ebpfsentinel-agent", 0o755)
     _put(HERE / "config.yaml", stage / CONFFILE, 0o640)
-    for unit in UNITS:
+    for unit in (KEEPER, AGENT):
         _put(ROOT / "deploy" / unit, stage / "lib/systemd/system" / unit)
     _put(HERE / "lintian-overrides", stage / "usr/share/lintian/overrides/ebpfsentinel")
     completion = stage / "usr/share/bash-completion/completions/ebpfsentinel-agent"
@@ -110,7 +116,7 @@ def _lay_out(stage: Path, version: str) -> None:
 def _document(folder: Path, version: str) -> None:
     _put(HERE / "copyright", folder / "copyright")
     _put(ROOT / "config/ebpfsentinel.example.yaml", folder / "examples/config.yaml")
-    for name in ("prometheus/ebpfsentinel.rules.yml", "grafana/ebpfsentinel.json"):
+    for name in EXAMPLES:
         _put(ROOT / "deploy" / name, folder / "examples" / Path(name).name)
     when = email.utils.formatdate(int(os.environ["SOURCE_DATE_EPOCH"]))
     maintainer = re.search(r"^Maintainer: (.*)$", (HERE / "control").read_text(), re.MULTILINE)

@@ -30,6 +30,7 @@ DENIED, OPEN, ECHO = 5353, 5354, 7777
 CONFIG = """\
 agent:
   interfaces: [guard0]
+  privilege_separation: true
 firewall:
   mode: block
   rules:
@@ -128,7 +129,9 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     """Every change to the cached root goes to a layer of its own; so do the pins."""
-    base = artefacts.debian_root("python3", "adduser", "libbpf1", "libstdc++6", "zlib1g")
+    base = artefacts.debian_root(
+        "python3", "adduser", "libbpf1", "libseccomp2", "libstdc++6", "zlib1g"
+    )
     root = tmp_path / "root"
     with contextlib.closing(Lab(tmp_path)) as lab, contextlib.ExitStack() as undo:
 

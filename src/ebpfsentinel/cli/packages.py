@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ebpfsentinel.cli.session import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAME = "ebpfsentinel"
 CACHE = Path("/var/cache/ebpfsentinel")
@@ -115,7 +120,7 @@ def _control(folder: Path) -> None:
 def install(chosen: Package) -> str:
     """Let dpkg install it; what went wrong, or an empty text."""
     command = ["dpkg", "--install", "--force-confold", "--force-downgrade", str(chosen.path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = _run(command)
     return "" if done.returncode == 0 else (done.stderr.strip() or done.stdout.strip())
 
 
@@ -126,9 +131,17 @@ def _said(*command: str | Path) -> str:
         Failure: it fails; with its words.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = _run(command)
     except OSError as error:
         raise Failure(f"{command[0]} cannot be run: {error}.") from None
     if done.returncode:
         raise Failure(f"{command[0]} refuses: {(done.stderr or done.stdout).strip()}")
     return done.stdout.strip()
+
+
+def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Without what tells the agent's own Python where its packages are."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(  # noqa: S603 - dpkg, and our own code
+        command, capture_output=True, text=True, check=False, env=clean
+    )

@@ -144,7 +144,8 @@ def seal() -> None:
     """
     try:
         _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
-        _drop_capabilities()
+        if confinement().capabilities:  # who has none may not even be let to say so
+            _drop_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         _prctl(_PR_SET_DUMPABLE, 0)  # neighbours of the same user may not look in
     except OSError as error:
