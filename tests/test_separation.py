@@ -336,7 +336,10 @@ def halves(place: Any, apart: list[str]) -> Iterator[Halves]:
 
 def test_the_agent_survives_its_keeper_and_nothing_is_unjudged(place: Any, halves: Halves) -> None:
     assert place.arrivals(5353) == 0
-    assert halves.until("well")
+    (privileges,) = [
+        each for each in halves.until("well")["findings"] if each["about"] == "privileges"
+    ]
+    assert privileges["what"] == f"separation on asked, on in effect, as user {USER}"
     halves.keeper.kill()
     halves.keeper.wait()
     found = halves.until("broken")

@@ -217,12 +217,14 @@ class Agent(Vigilance):
         self.kernel.claim(self.interfaces())
         self.kernel.reserve(self.interfaces())
         self._machine.look_around()
-        await asyncio.to_thread(self.kernel.load, self._enabled(self.settings))
+        before = self.missing
+        self.loaded = await asyncio.to_thread(self._have, self.loaded)
+        self.missing |= before
         self._changes.again(list(self.domains))
         self._guardian.forget()
         self._guardian.refresh(self.settings)
         self.waiting.arm()
-        self.kernel.attach(self.interfaces())
+        self._attach()
         await self.flow.seed(self.domains)
         self._check_attached()
         self._woken.set()  # to listen to the rings of now

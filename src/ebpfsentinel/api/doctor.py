@@ -7,7 +7,9 @@ for well.
 from __future__ import annotations
 
 import enum
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +17,7 @@ from litestar import get
 
 from ebpfsentinel.changes import is_enabled
 from ebpfsentinel.config import is_loopback
+from ebpfsentinel.kernel.confine import confinement
 from ebpfsentinel.model.health import BLINDING
 from ebpfsentinel.model.kernel import NOT_NEEDED, XdpMode
 
@@ -218,7 +221,48 @@ def _configuration(agent: Agent) -> Iterator[Finding]:
         yield Finding(about, State.DEGRADED, change.summary, why, remedy)
 
 
-CHECKS = (_interfaces, _domains, _proofs, _records, _state, _destinations, _doors, _configuration)
+def _privileges(agent: Agent) -> Iterator[Finding]:
+    """What of root is left to who parses and listens: asked, and in effect."""
+    about, settings = "privileges", agent.settings
+    asked = "on" if settings.agent.privilege_separation else "off"
+    found = confinement()
+    lacks = {
+        "it is root": not found.uid,
+        "it has capabilities": bool(found.capabilities),
+        "its children may get privileges": not found.no_new_privs,
+        "no system call is forbidden": not found.seccomp,
+    }
+    effective = "on" if found.whole else "off"
+    what = f"separation {asked} asked, {effective} in effect, as user {found.uid}"
+    if asked == "on" and agent.kernel.trouble():
+        remedy = "systemctl status ebpfsentinel-keeper says why it ended."
+        yield Finding(about, State.BROKEN, what, agent.kernel.trouble(), remedy)
+    elif asked == "on" and not found.whole:
+        why = ", ".join(text for text, is_so in lacks.items() if is_so)
+        remedy = "Restart the agent; docs/privilege-separation.md says what it should be."
+        yield Finding(about, State.BROKEN, what, why, remedy)
+    else:
+        yield Finding(about, State.WELL, what)
+    container = settings.container
+    folders = [container.docker.root] if container.docker.enabled else []
+    for folder in [*folders, container.podman.root] if container.resolver.enabled else []:
+        if Path(folder).exists() and not os.access(folder, os.R_OK | os.X_OK):
+            what = f"containers go without names: {folder} cannot be read by user {found.uid}"
+            remedy = f"setfacl -m u:{settings.agent.user}:rx {folder}, and what is below it."
+            yield Finding(about, State.DEGRADED, what, "only root may read it", remedy)
+
+
+CHECKS = (
+    _interfaces,
+    _domains,
+    _proofs,
+    _records,
+    _state,
+    _destinations,
+    _privileges,
+    _doors,
+    _configuration,
+)
 
 
 def doctor_route(agent: Agent) -> Any:
