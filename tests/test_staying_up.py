@@ -1,6 +1,8 @@
 """What the agent does without: programs, memory, permissions; it says so, and goes on."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -18,6 +20,7 @@ from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.kernel import DomainRefused
 
 CARDS = discover(domains)
+COMMAND = Path(sys.executable).parent / "ebpfsentinel-agent"
 WITH_OBJECTS = [card for card in CARDS if card.object]
 DENY = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 5353}
 
@@ -89,3 +92,56 @@ def test_an_agent_that_must_have_all_does_not_start_without(lab, copied):
     with pytest.raises(AssertionError, match="domain process"):
         lab.agent_within(wrapper, agent={"on_missing": "fail"})
     assert lab.agents[-1].wait() == 1
+
+
+def memory_folder():
+    """Where a control group with a limit of memory can be made, and the names of its files."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers")
+    if unified.exists() and "memory" in unified.read_text().split():
+        (unified.parent / "cgroup.subtree_control").write_text("+memory")
+        return unified.parent, "memory.max"
+    return Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+
+
+@pytest.fixture
+def group():
+    """Makes a group with a limit; what to start an agent with, so that it is in there."""
+    parent, limit = memory_folder()
+    made = parent / f"ebpfsentinel-{os.getpid()}"
+    made.mkdir()
+
+    def limited(megabytes):
+        (made / limit).write_text(str(megabytes << 20))
+        return ["sh", "-c", f'echo $$ > {made}/cgroup.procs; exec "$@"', "sh"]
+
+    yield limited
+    ends = time.monotonic() + 20
+    while time.monotonic() < ends:
+        with contextlib.suppress(OSError):
+            made.rmdir()
+            return
+        time.sleep(0.1)
+
+
+def test_maps_that_do_not_fit_into_the_control_group_are_not_loaded(lab, group, request):
+    sections = {name: {"enabled": True} for name in ("ddos", "nat", "ratelimit")}
+    request.addfinalizer(lambda: [each.end() for each in lab.agents])
+    agent = lab.agent_within(group(270), firewall={"mode": "block", "rules": [DENY]}, **sections)
+    missing = get(agent, "/api/v1/agent/status")["missing"]
+    assert missing
+    assert all("MemoryMax" in reason for reason in missing.values())
+    assert lab.arrivals(5353) == 0
+    told = lab.run(
+        lab.guarded, *group(270), str(COMMAND), "-o", "json", "memory", str(agent.config)
+    )
+    body = json.loads(told.stdout)
+    assert (told.returncode, body["fits"], body["limit_bytes"]) == (1, False, 270 << 20)
+
+
+def test_memory_is_shown_before_anything_is_loaded(lab, tmp_path):
+    config = tmp_path / "big.json"
+    section = {"enabled": True}
+    config.write_text(json.dumps({"agent": {"interfaces": ["auto"]}, "conntrack": section}))
+    told = lab.run(lab.guarded, str(COMMAND), "memory", str(config))
+    assert re.search(r"conntrack +\d+\.\d", told.stdout), told.stderr
+    assert "In the kernel" in told.stdout

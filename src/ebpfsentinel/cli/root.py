@@ -41,6 +41,7 @@ _VERBS = {
     "keeper": "keeper:keeper",
     "hand-over": "upgrade:hand_over",
     "keys": "keys:keys",
+    "memory": "memory:memory",
     "restore": "backup:restore",
     "tls": "tls:tls",
     "upgrade": "upgrade:upgrade",

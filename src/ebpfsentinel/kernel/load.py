@@ -38,6 +38,7 @@ from ebpfsentinel.kernel.inspect import (
 from ebpfsentinel.kernel.interfaces import present as present_interfaces
 from ebpfsentinel.kernel.libbpf import check, check_pointer, explain, ffi, lib, sized
 from ebpfsentinel.kernel.maps import DEVMAP_HASH, RINGBUF, pointer
+from ebpfsentinel.kernel.memory import MB, needs, room_bytes
 from ebpfsentinel.kernel.objects import (
     CANARY,
     HOST_KINDS,
@@ -150,6 +151,7 @@ class LinuxKernel:
         if _DISPATCH not in self._objects:
             self._take(_DISPATCH, self._load_dispatch())
         fresh = [d for d in domains if d.object and d.name not in self._objects]
+        self._check_room(fresh)
         with ThreadPoolExecutor(max(len(fresh), 1)) as pool:  # the verifier is the slow part
             coming = {domain.name: pool.submit(self._load_domain, domain) for domain in fresh}
         refused = {name: found.exception() for name, found in coming.items() if found.exception()}
@@ -165,6 +167,28 @@ class LinuxKernel:
             self.apply([FlowTable(None)])  # nobody writes it: what it says would grow old
         if self._places or not self._outlives:
             self._fill_chains()
+
+    def _check_room(self, domains: Sequence[Domain]) -> None:
+        """Before anything is allocated: a control group without room would have us killed later.
+
+        Raises:
+            DomainRefused: the maps of one do not fit beside those before it.
+        """
+        if (room := room_bytes()) is None:
+            return
+        for domain in domains:
+            found = needs([(domain.name, _object_path(domain))])
+            wanted = [need for need in found if need.map not in self._maps]
+            total = sum(need.bytes for need in wanted)
+            if total > room:
+                most = max(wanted, key=lambda need: need.bytes)
+                raise DomainRefused(
+                    domain.name,
+                    f"its maps take {total / MB:.1f} MB ({most.map}: {most.bytes / MB:.1f}), and "
+                    f"the control group has {room / MB:.1f} MB left: raise MemoryMax, or switch "
+                    "off what is not needed (ebpfsentinel-agent memory shows all)",
+                )
+            room -= total
 
     def _has(self, program: str) -> bool:
         """Is it of an enabled domain?"""
@@ -194,9 +218,7 @@ class LinuxKernel:
             return self._load_object(_HERE / "dispatch.bpf.o", ())
 
     def _load_domain(self, domain: Domain) -> LoadedObject:
-        module = sys.modules[domain.engine.__module__]
-        path = Path(str(module.__file__)).parent / domain.object
-        loaded = self._load_object(path, domain.programs)
+        loaded = self._load_object(_object_path(domain), domain.programs)
         check_generated(domain, loaded.records())
         return loaded
 
@@ -817,6 +839,10 @@ class LinuxKernel:
             packets = {key: int(row[key]) for key in _PACKETS}
             found.append(InterfaceCounters(name, packets, int(row["bytes"])))
         return found
+
+
+def _object_path(domain: Domain) -> Path:
+    return Path(str(sys.modules[domain.engine.__module__].__file__)).parent / domain.object
 
 
 def _attach_host(program: LoadedProgram) -> Any:
