@@ -64,8 +64,7 @@ class Parts:
     ) -> None:
         self.version = ebpfsentinel.__version__
         self.started_ns = time.time_ns()
-        self.ready = False
-        self.not_ready_reason = "starting"
+        self.ready, self.not_ready_reason = False, "starting"
         self.missing: dict[str, str] = {}
         self.domains = {domain.name: domain for domain in domains}
         self._config, self._flags = config, flags
