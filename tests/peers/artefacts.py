@@ -6,6 +6,7 @@ fails by name.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 
 CACHE = Path(__file__).resolve().parents[2] / ".peers"
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9"
+HELM = "helm.sh/helm/v3/cmd/helm@v3.14.4"
+KUBECTL = "k8s.io/kubectl@v0.29.0"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
 
@@ -43,6 +46,12 @@ def go_program(module: str) -> Path:
     if not kept.exists():
         _run([tool("go"), "install", module], GOBIN=str(kept.parent))
     return kept
+
+
+def go_module(module: str) -> Path:
+    """The folder of a Go module, ``path@version``; the module itself is not built."""
+    done = _run([tool("go"), "mod", "download", "-json", module], cwd=Path("/"))
+    return Path(json.loads(done)["Dir"])
 
 
 def debian_package(name: str) -> Path:
@@ -86,9 +95,10 @@ def _maven(*arguments: str) -> None:
     _run([tool("mvn"), "-q", "-B", "-ntp", *arguments])
 
 
-def _run(command: list[str], cwd: Path = CACHE.parent, **environment: str) -> None:
+def _run(command: list[str], cwd: Path = CACHE.parent, **environment: str) -> str:
     done = subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False,
         env=os.environ | environment, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
+    return done.stdout
