@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,11 @@ from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.libbpf import check, ffi, lib, sized
 from ebpfsentinel.kernel.objects import LoadedObject, load_object
 from ebpfsentinel.kernel.ring import Ring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 RUNS = 7
 SECONDS = 1.0
@@ -39,11 +45,11 @@ def produce(program: int, cpu: int, stop: threading.Event) -> None:
         check(lib().bpf_prog_test_run_opts(program, options), "producing")
 
 
-def read(ring: Ring) -> tuple[float, float]:
+def read(drain: Callable[[], NDArray[Any]], seconds: float = SECONDS) -> tuple[float, float]:
     """Records a second of CPU time, and by the clock; every record is looked at."""
     records, started, used = 0, time.perf_counter(), time.thread_time()
-    while time.perf_counter() - started < SECONDS:
-        rows = ring.drain()
+    while time.perf_counter() - started < seconds:
+        rows = drain()
         records += len(rows) - np.count_nonzero(rows["serial"] > 31)
         time.sleep(PAUSE)
     return records / (time.thread_time() - used), records / (time.perf_counter() - started)
@@ -61,7 +67,7 @@ def measure(loaded: LoadedObject) -> tuple[list[float], list[float], Ring]:
     for producer in producers:
         producer.start()
     try:
-        speeds = [read(ring) for _ in range(RUNS)]
+        speeds = [read(ring.drain) for _ in range(RUNS)]
     finally:
         stop.set()
         for producer in producers:
