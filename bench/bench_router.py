@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from bench.bench_enforce import _row
+from bench.bench_enforce import _middle, _row
 from bench.bench_nat import _OURS, _in_turn, _Lab, _ratios
 from bench.flood import nft
 from ebpfsentinel.domains.nat.tests import routed
@@ -61,10 +61,10 @@ def _rows() -> Iterator[dict[str, Any]]:
     bits, connections = _in_turn(_WAYS, _routing)
     for way in _WAYS:
         gigabits = [each / 1e9 for each in bits[way]]
-        yield _row(f"iperf3 through conntrack, NAT and scrub, {way}", "Gbit/s", gigabits)
+        yield _row(f"iperf3 through conntrack, NAT and scrub, {way}", "Gbit/s", _middle(gigabits))
     for name, found, goals in (
         ("throughput: on / off", _ratios(bits, "off"), (0.9, 0.95)),
         ("throughput: ours / nftables", _ratios(bits, "nftables"), (1.0, 1.5)),
         ("connections/s: ours / nftables", _ratios(connections, "nftables"), (1.0, 1.5)),
     ):
-        yield _row(f"conntrack, NAT and scrub, {name}", "ratio", found, *goals)
+        yield _row(f"conntrack, NAT and scrub, {name}", "ratio", _middle(found), *goals)
