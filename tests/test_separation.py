@@ -281,13 +281,13 @@ def apart() -> Iterator[list[str]]:
 class Halves:
     """An agent that finds a keeper listening, as they are in service."""
 
-    def __init__(self, lab: Any, apart: list[str], **sections: Any) -> None:
+    def __init__(self, lab: Any, apart: list[str], on_exit: str = "keep", **sections: Any) -> None:
         self.lab, self.apart = lab, apart
         agent = {
             "privilege_separation": True,
             "user": USER,
             "keeper_socket": str(lab.tmp / "kernel.sock"),
-            "on_exit": "keep",
+            "on_exit": on_exit,
         }
         self.agent = lab.running({"agent": agent, **sections})
         self.keeper = self.keep()
@@ -386,3 +386,24 @@ def test_who_is_neither_root_nor_the_agent_is_sent_away(place: Any, halves: Halv
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "b''\n", done.stderr
     assert halves.keeper.poll() is None
+
+
+def test_both_halves_are_replaced_and_nothing_is_unjudged(place: Any, apart: list[str]) -> None:
+    """As an upgrade does it, where enforcement would end with the agent."""
+    halves = Halves(place, apart, "detach", firewall=BLOCK)
+    try:
+        assert place.arrivals(5353) == 0
+        agent = halves.agent
+        agent.cli("hand-over", "--state-dir", str(agent.state))
+        agent.end()
+        halves.keeper.terminate()
+        halves.keeper.wait(20)
+        assert place.arrivals(5353) == 0
+        halves.keeper = halves.keep()
+        agent.start()
+        assert place.arrivals(5353) == 0
+        assert agent.rule("no-udp")["packets"] == 60
+        agent.end()
+        assert place.arrivals(5353) == 20
+    finally:
+        halves.end()

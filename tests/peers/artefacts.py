@@ -15,6 +15,7 @@ from pathlib import Path
 CACHE = Path(__file__).resolve().parents[2] / ".peers"
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9"
 HELM = "helm.sh/helm/v3/cmd/helm@v3.14.4"
+COMPOSE = "github.com/compose-spec/compose-go/v2@v2.1.3"
 KUBECTL = "k8s.io/kubectl@v0.29.0"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
