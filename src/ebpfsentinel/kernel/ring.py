@@ -4,8 +4,9 @@ The problem. libbpf hands a ring over by one C callback per record; from Python 
 microsecond each. But a ring that carries one record type has its records at a fixed distance, so
 the mapped memory *is* a strided array: headers are one column of it, records another.
 
-The way chosen. The kernel maps the data area twice, back to back, so that a run of records never
-wraps for the reader. A drain reads the producer's position once, copies the header column of what
+The way chosen. The data area is mapped once; the one record of a lap that lies across its end is
+put together of two parts. (The kernel would map the area twice, back to back, so that nothing wraps
+for the reader, but every page of both counts as ours, and rings are megabytes.) A drain reads the producer's position once, copies the header column of what
 lies before it, finds with one comparison how far the records are complete, copies those out, and
 gives their room back. A record whose length is not that of the record type ends such a run; it is
 stepped over by its own length. Chunks start small after such a step and then grow, so that even a
@@ -67,7 +68,7 @@ class Ring:
     def __init__(self, fd: int, size_bytes: int, record: np.dtype[Any]) -> None:
         page = mmap.PAGESIZE
         consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        rest = mmap.mmap(fd, page + 2 * size_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        rest = mmap.mmap(fd, page + size_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._bind(consumer, rest, memoryview(rest)[page:], record)
 
     @classmethod
@@ -75,7 +76,7 @@ class Ring:
         """A ring over plain memory.
 
         ``consumer`` (writable) and ``producer`` begin with a little-endian ``u64`` position;
-        ``data`` is the data area twice.
+        ``data`` is the data area.
         """
         ring = cls.__new__(cls)
         ring._bind(consumer, producer, data, record)  # noqa: SLF001 (a second constructor)
@@ -87,7 +88,7 @@ class Ring:
         self._consumer = np.frombuffer(consumer, np.uint64, 1)
         self._producer = np.frombuffer(producer, np.uint64, 1)
         self._data = memoryview(data).cast("B")
-        self._size = len(self._data) // 2
+        self._size = len(self._data)
         if self._size & (self._size - 1) or not self._size:
             raise ValueError(f"a ring of {self._size} bytes: the size must be a power of two")
         self._record = record
@@ -100,7 +101,7 @@ class Ring:
     def close(self) -> None:
         """Unmap; what was drained stays valid, and drains find nothing any more."""
         self._consumer = self._producer = np.zeros(1, np.uint64)
-        self._data = memoryview(bytes(2 * self._size))
+        self._data = memoryview(bytes(self._size))
 
     def pending_bytes(self) -> int:
         """Bytes between the consumer and the producer, headers and unfinished records included."""
@@ -144,6 +145,10 @@ class Ring:
 
         Returns how many there were, and how many of them were not discarded.
         """
+        before_end = (self._size - (position & (self._size - 1))) // self._stride
+        if limit and not before_end:
+            return self._take_parted(position, rows, filled)
+        limit = min(limit, before_end)
         headers = self._column(np.dtype("<u4"), position, 0, limit).copy()
         self._fence()
         whole = headers == self._record.itemsize
@@ -159,6 +164,27 @@ class Ring:
         self.discarded += count - len(found)
         return count, len(found)
 
+    def _take_parted(self, position: int, rows: NDArray[Any], filled: int) -> tuple[int, int]:
+        """As :meth:`_take`, of the one record that lies across the end of the memory."""
+        header, length = self._header(position), self._record.itemsize
+        self._fence()
+        if header == length:
+            parts = self._bytes(position + HEADER_BYTES, length)
+            rows[filled : filled + 1] = np.frombuffer(parts, self._opaque)
+            return 1, 1
+        if header == length | int(DISCARDED):
+            self.discarded += 1
+            return 1, 0
+        return 0, 0
+
+    def _header(self, position: int) -> int:
+        return int.from_bytes(self._bytes(position, 4), "little")
+
+    def _bytes(self, position: int, count: int) -> bytes:
+        start = position & (self._size - 1)
+        first = bytes(self._data[start : start + count])
+        return first + bytes(self._data[: count - len(first)])
+
     def _column(self, dtype: np.dtype[Any], position: int, offset: int, count: int) -> NDArray[Any]:
         start = (position & (self._size - 1)) + offset
         return np.ndarray((count,), dtype, self._data, start, (self._stride,))
@@ -170,7 +196,7 @@ class Ring:
         """
         left, length = end - position, 0
         if left >= HEADER_BYTES:
-            header = int(self._column(np.dtype("<u4"), position, 0, 1)[0])
+            header = self._header(position)
             length = header & _LENGTH
             if header & int(BUSY) or (length == self._record.itemsize and left >= self._stride):
                 return 0

@@ -21,7 +21,7 @@ class Memory:
     def __init__(self, start=0, record=RECORD, size=SIZE):
         self.size = size
         self.consumer, self.producer = (bytearray(struct.pack("<Q", start)) for _ in range(2))
-        self.data = bytearray(2 * size)
+        self.data = bytearray(size)
         self.ring = Ring.over(self.consumer, self.producer, self.data, record)
 
     @property
@@ -34,8 +34,7 @@ class Memory:
 
     def place(self, position, raw):
         for offset, byte in enumerate(raw):
-            at = (position + offset) % self.size
-            self.data[at] = self.data[at + self.size] = byte
+            self.data[(position + offset) % self.size] = byte
 
     def put(self, body, flags=0, length=None):
         """Reserve and write one record; False where the ring has no room for it."""
@@ -220,7 +219,7 @@ def test_random_bytes_never_crash_and_never_read_beyond_the_producer(raw, start,
     for offset in range(0, SIZE - 3, 16):  # make lengths likely
         if raw[offset] < 200:
             raw = raw[:offset] + struct.pack("<I", record.itemsize) + raw[offset + 4 :]
-    memory.data[:] = raw * 2
+    memory.data[:] = raw
     end = min(start + ahead, (1 << 64) - 1)
     memory.consumer[:], memory.producer[:] = struct.pack("<Q", start), struct.pack("<Q", end)
     rows = memory.ring.drain()
