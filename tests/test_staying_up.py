@@ -78,7 +78,7 @@ def test_an_agent_goes_on_without_what_the_kernel_refuses_and_says_so(lab, copie
     assert doctor.returncode == 1
     assert re.search(r"BROKEN +process +enabled asked, off in effect", doctor.stdout)
     ends = time.monotonic() + 20
-    while not agent.alerts("agent.missing.process"):
+    while not agent.alerts("watch.missing.process"):
         assert time.monotonic() < ends
     agent.write(firewall={"mode": "alert", "rules": [DENY]})  # a reload does without it, too
     while lab.arrivals(5353) == 0:

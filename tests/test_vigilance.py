@@ -131,11 +131,11 @@ def test_a_detached_program_is_alarmed_and_put_back(lab):
     began = time.time()
     bpf(LINK_DETACH, "I", link)
     os.close(link)
-    alert, _ = alarm(agent, "agent.tamper.hook.guard0 xdp", began)
+    alert, _ = alarm(agent, "watch.tamper.hook.guard0 xdp", began)
     assert alert["severity"] == "critical"
     assert "detached" in alert["message"]
     until(lambda: lab.arrivals(5353) == 0)
-    alarm(agent, "agent.tamper.hook.guard0 xdp.over", began)
+    alarm(agent, "watch.tamper.hook.guard0 xdp.over", began)
     assert get(agent, "/readyz") == {"status": "ok", "ebpf_loaded": True}
 
 
@@ -147,7 +147,7 @@ def test_another_program_in_our_link_is_alarmed_and_taken_out(lab):
     program = bpf(PROG_FD, "I", other)
     began = time.time()
     bpf(LINK_UPDATE, "II", link, program)
-    alert, _ = alarm(agent, "agent.tamper.hook.guard0 xdp", began)
+    alert, _ = alarm(agent, "watch.tamper.hook.guard0 xdp", began)
     assert f"program {other}" in alert["message"]
     os.close(link)
     os.close(program)
@@ -170,7 +170,7 @@ def test_packets_that_nobody_sees_are_alarmed(lab):
         return get(agent, "/readyz")["status"] == "not_ready"
 
     until(seen)
-    alert, _ = alarm(agent, "agent.unseen.guard0", began)
+    alert, _ = alarm(agent, "watch.unseen.guard0", began)
     assert "our programs saw none" in alert["message"]
     assert "blind" in get(agent, "/readyz")
 
@@ -183,7 +183,7 @@ def test_a_rule_map_that_somebody_else_writes_is_alarmed_and_written_anew(lab):
     began = time.time()
     bpf(MAP_UPDATE, "I4xQQQ", target, ctypes.addressof(key), ctypes.addressof(zeros), 0)
     os.close(target)
-    alert, _ = alarm(agent, "agent.tamper.map.process_wanted", began)
+    alert, _ = alarm(agent, "watch.tamper.map.process_wanted", began)
     assert "somebody else" in alert["message"]
     odd = lab.tmp / "try-me"
     shutil.copy("/bin/true", odd)
@@ -202,7 +202,7 @@ def test_a_stopped_agent_says_so_when_it_goes_on(lab):
     agent.signal(signal.SIGSTOP)
     time.sleep(5)  # what is tested
     agent.signal(signal.SIGCONT)
-    alert, _ = alarm(agent, "agent.tamper.stopped", began)
+    alert, _ = alarm(agent, "watch.tamper.stopped", began)
     assert "did not run for" in alert["message"]
     silent = agent.cli("alerts", "list", "--component", "agent")["alerts"]
     assert not [each for each in silent if "silent" in each["rule_id"]]
@@ -223,10 +223,10 @@ def test_a_tracer_is_alarmed(lab):
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as tracer:
         tracer.stdout.readline()
-        alert, _ = alarm(agent, "agent.tamper.traced", began)
+        alert, _ = alarm(agent, "watch.tamper.traced", began)
         assert f"process {tracer.pid}" in alert["message"]
         tracer.stdin.close()
-    alarm(agent, "agent.tamper.traced.over", began)
+    alarm(agent, "watch.tamper.traced.over", began)
 
 
 def test_replaced_files_are_alarmed(lab, tmp_path):
@@ -236,10 +236,10 @@ def test_replaced_files_are_alarmed(lab, tmp_path):
     agent = lab.agent_within(["env", f"PYTHONPATH={copy}"], agent=QUICK)
     began = time.time()
     (copy / "ebpfsentinel" / "flow.py").write_text("# nothing to see here\n")
-    alert, _ = alarm(agent, "agent.tamper.file.flow.py", began)
+    alert, _ = alarm(agent, "watch.tamper.file.flow.py", began)
     assert "SHA-256" in alert["message"]
     (copy / "ebpfsentinel" / "kernel" / "dispatch.bpf.o").unlink()
-    alert, _ = alarm(agent, "agent.tamper.file.kernel/dispatch.bpf.o", began)
+    alert, _ = alarm(agent, "watch.tamper.file.kernel/dispatch.bpf.o", began)
     assert "was removed" in alert["message"]
 
 
@@ -265,13 +265,13 @@ def test_a_hung_sink_is_alarmed_before_there_is_anything_to_tell(lab, hanging):
         "event_types": ["nothing"],
     }
     agent = lab.agent(agent=QUICK, alerting={"allow_private": True, "routes": [route]})
-    alert, _ = alarm(agent, "agent.silent.sink.pager", time.time())
+    alert, _ = alarm(agent, "watch.silent.sink.pager", time.time())
     assert alert["severity"] == "high"
     assert get(agent, "/readyz")["status"] == "ok"
     url = f"http://127.0.0.1:{hanging}/recover"
     with lab.inside(lab.guarded), urllib.request.urlopen(url) as answer:
         answer.read()
-    alarm(agent, "agent.silent.sink.pager.over", time.time())
+    alarm(agent, "watch.silent.sink.pager.over", time.time())
 
 
 def raised_within(lab, tmp_path, hurt):

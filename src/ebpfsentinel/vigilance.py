@@ -16,7 +16,7 @@ import ebpfsentinel
 from ebpfsentinel.administration import Administration
 from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.domain import Metric
-from ebpfsentinel.model.health import BLINDING, Health, Trouble
+from ebpfsentinel.model.health import BLINDING, KINDS, Health, Trouble
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
 from ebpfsentinel.tamper import Own
@@ -124,7 +124,7 @@ class Vigilance(Administration):
             timestamp_ns=time.time_ns(),
             component="agent",
             severity=Severity.LOW,
-            rule_id="agent.canary",
+            rule_id="watch.canary",
             action="log",
             message="a canary",
         )
@@ -171,7 +171,8 @@ class Vigilance(Administration):
     def _watch_metrics(self) -> Iterator[Metric]:
         yield from self.watch.metrics(self.settings.agent.canary.patience_secs)
         text = "Alarms of the agent about itself"
-        for kind, count in self._troubles.counts.items():
+        for kind in KINDS:
+            count = self._troubles.counts.get(kind, 0)
             yield Metric("agent_alarms", "counter", text, {"kind": kind}, count)
         text = "1: the agent may not see what it should"
         yield Metric("blind", "gauge", text, {}, float(bool(self.blind)))

@@ -76,7 +76,7 @@ def _alert(rule_id: str, text: str, severity: Severity) -> Alert:
         timestamp_ns=time.time_ns(),
         component="agent",
         severity=severity,
-        rule_id=f"agent.{rule_id}",
+        rule_id=f"watch.{rule_id}",
         action="log",
         message=text,
     )

@@ -78,6 +78,7 @@ int bpf_link__fd(const struct bpf_link *link);
 int bpf_link__destroy(struct bpf_link *link);
 int bpf_link_create(int prog_fd, int target_fd, int attach_type, const void *opts);
 int bpf_link_update(int link_fd, int new_prog_fd, const void *opts);
+int bpf_link_detach(int link_fd);
 int bpf_iter_create(int link_fd);
 int bpf_obj_pin(int fd, const char *path);
 int bpf_obj_get(const char *path);

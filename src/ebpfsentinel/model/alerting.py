@@ -75,7 +75,7 @@ class Route(Section, omit_defaults=True):
     canary: Annotated[
         bool | None,
         Meta(
-            description="Send a low alert, rule agent.canary, each agent.canary.interval_secs, so "
+            description="Send a low alert, rule watch.canary, each agent.canary.interval_secs, so "
             "that a destination that takes nothing is noticed before there is something to tell. "
             "Unset: for syslog, splunk, elasticsearch, otlp and file, which people do not read "
             "one by one; not for webhook and email."

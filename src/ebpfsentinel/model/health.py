@@ -14,6 +14,10 @@ CANARY_WORD = 0xCA9A27600D50F7ED
 """Every eight bytes of a canary's record (``record.h``)."""
 
 
+KINDS = (*sorted(BLINDING), "sink", "tamper")
+"""Of troubles."""
+
+
 class Breach(msgspec.Struct, frozen=True):
     """Something of ours that is not as we left it.
 

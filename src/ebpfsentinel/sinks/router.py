@@ -316,7 +316,7 @@ def _test(name: str) -> Alert:
 
 
 def _canary(name: str) -> Alert:
-    alert = _alert("agent.canary", f"destination {name} is reached", 1, Severity.LOW)
+    alert = _alert("watch.canary", f"destination {name} is reached", 1, Severity.LOW)
     return msgspec.structs.replace(alert, component="agent")
 
 
