@@ -119,7 +119,7 @@ def test_all_ways_are_proven_and_shown(lab):
     assert all(0 < each["latency_ms"] < 5000 for each in found["proofs"])
     text = lab.run(lab.guarded, "curl", "-s", "http://127.0.0.1:9090/metrics").stdout
     assert 'ebpfsentinel_canary_silent{kind="ring",name="execs"} 0' in text
-    assert "ebpfsentinel_blind 0" in text
+    assert "ebpfsentinel_agent_blind 0" in text
     told = lab.run(lab.guarded, str(Path(sys.executable).parent / "ebpfsentinel-agent"), "doctor")
     assert re.search(r"ok +canaries +\d+ of \d+ rings answer", told.stdout)
 

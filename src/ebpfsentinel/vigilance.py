@@ -175,7 +175,7 @@ class Vigilance(Administration):
             count = self._troubles.counts.get(kind, 0)
             yield Metric("agent_alarms", "counter", text, {"kind": kind}, count)
         text = "1: the agent may not see what it should"
-        yield Metric("blind", "gauge", text, {}, float(bool(self.blind)))
+        yield Metric("agent_blind", "gauge", text, {}, float(bool(self.blind)))
 
 
 def _trouble(breach: Breach) -> Trouble:
