@@ -6,9 +6,11 @@ the mapped memory *is* a strided array: headers are one column of it, records an
 
 The way chosen. The data area is mapped once; the one record of a lap that lies across its end is
 put together of two parts. (The kernel would map the area twice, back to back, so that nothing wraps
-for the reader, but every page of both counts as ours, and rings are megabytes.) A drain reads the producer's position once, copies the header column of what
-lies before it, finds with one comparison how far the records are complete, copies those out, and
-gives their room back. A record whose length is not that of the record type ends such a run; it is
+for the reader, but every page of both counts as ours, and rings are megabytes.)
+
+A drain reads the producer's position once, copies the header column of what lies before it, finds
+with one comparison how far the records are complete, copies those out, and gives their room back. A
+record whose length is not that of the record type ends such a run; it is
 stepped over by its own length. Chunks start small after such a step and then grow, so that even a
 ring of nothing but wrong records costs a constant number of looks for each.
 
