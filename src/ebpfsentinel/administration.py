@@ -45,6 +45,9 @@ _NEEDS_RESTART = (
     "state_dir",
     "on_exit",
     "xdp_mode",
+    "privilege_separation",
+    "user",
+    "keeper_socket",
 )
 
 

@@ -359,6 +359,9 @@ class Agent(Vigilance):
         """See :class:`ebpfsentinel.api.agent.Agent`."""
         found = [metric for engine in self.engines.values() for metric in engine.metrics()]
         found += self.flow.metrics()
+        reached = float(not self.kernel.trouble())
+        text = "1: the kernel is reached; 0: the keeper is gone"
+        found.append(Metric("kernel_reached", "gauge", text, {}, reached))
         missed = {"reason": "slow_listener"}
         found.append(Metric("alerts_dropped", "counter", DROPPED, missed, self.alerts.missed))
         for reason, count in self.router.dropped.items():

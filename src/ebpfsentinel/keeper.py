@@ -64,12 +64,17 @@ class Options:
 
 
 class Allowed:
-    """What is allowed, read again when the file changes; what cannot be read changes nothing."""
+    """What is allowed, read again when the file changes; what cannot be read changes nothing.
+
+    Domains and interfaces of the file before may still be guarded, since a change that nobody
+    confirms is undone; what may be killed and whom the floor spares is as the file is now.
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._known: tuple[int, ...] | None = None
         self._charter: Charter | None = None
+        self._fresh: Charter | None = None
 
     def __call__(self) -> Charter:
         """As it is now.
@@ -80,7 +85,9 @@ class Allowed:
         now = self._state()
         if self._charter is None or now != self._known:
             try:
-                self._charter = self._read()
+                fresh = self._read()
+                self._charter = fresh.beside(self._fresh) if self._fresh else fresh
+                self._fresh = fresh
             except KeeperError as error:
                 if self._charter is None:
                     raise

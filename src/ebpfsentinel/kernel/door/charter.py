@@ -16,7 +16,7 @@ import msgspec
 from ebpfsentinel.kernel import interfaces as links
 from ebpfsentinel.kernel.protection import Protection
 from ebpfsentinel.model.domain import Domain, Program
-from ebpfsentinel.model.kernel import KernelError, OnExit, XdpMode
+from ebpfsentinel.model.kernel import DomainRefused, KernelError, OnExit, XdpMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +69,8 @@ class Charter(msgspec.Struct, kw_only=True):
         known = {card.name: card for card in self.domains}
         for name in names:
             if name not in known:
-                raise self.refused(f"domain {name} is not enabled", f"Enable section {name}")
+                error = self.refused(f"domain {name} is not enabled", f"Enable section {name}")
+                raise DomainRefused(name, str(error))
         return [_domain(known[name]) for name in names]
 
     def card(self, name: str) -> Card:
@@ -80,6 +81,15 @@ class Charter(msgspec.Struct, kw_only=True):
         """
         self.cards([name])
         return next(card for card in self.domains if card.name == name)
+
+    def beside(self, before: Charter) -> Charter:
+        """What is guarded by either: a change may be undone, and then the one before holds."""
+        names = {card.name for card in self.domains}
+        return msgspec.structs.replace(
+            self,
+            domains=(*self.domains, *(card for card in before.domains if card.name not in names)),
+            interfaces=tuple({*self.interfaces, *before.interfaces}),
+        )
 
     def check_interfaces(self, names: Sequence[str], known: Iterable[str]) -> None:
         """May these be guarded? Those that have a slot were asked for while they were up.

@@ -286,3 +286,13 @@ def test_programs_cannot_be_named_by_path(object_file, charter):
     (card,) = charter.cards(["contract"])
     assert card.object == object_file
     assert calls.Load.__struct_fields__ == ("domains",)
+
+
+def test_what_the_file_before_guarded_may_be_guarded_but_nothing_else_of_it(charter):
+    card = Card(name="more")
+    now = Charter(path="/etc/it.yaml", interfaces=("eth8",), domains=(card,), kills=None)
+    both = now.beside(msgspec.structs.replace(charter, kills=()))
+    assert [each.name for each in both.cards(["contract", "more"])] == ["contract", "more"]
+    both.check_interfaces(["eth7", "eth8"], [])
+    assert both.kills is None
+    assert both.protection == now.protection
