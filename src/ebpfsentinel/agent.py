@@ -75,7 +75,8 @@ class Agent(Vigilance):
         await self._machine.names.refresh(self._hosts(self.settings))
         loading = asyncio.to_thread(self._have, self.loaded)
         planning = asyncio.to_thread(self._changes.prepare, self.settings)
-        self.loaded, plans = await asyncio.gather(loading, planning)
+        noting = asyncio.to_thread(self._note_files)
+        self.loaded, plans, _ = await asyncio.gather(loading, planning, noting)
         there = {name: plan for name, plan in plans.items() if name not in self.missing}
         self._changes.put(self.settings, there)
         self._changes.apply(self.settings, list(self.missing))

@@ -52,7 +52,7 @@ class Vigilance(Administration):
     ) -> None:
         super().__init__(config, flags, domains, kernel)
         self.watch = Watch(self.kernel, self.flow.canaries, self.router, self.domains)
-        self.own = Own(Path(ebpfsentinel.__file__).parent)
+        self.own: Own | None = None
         self._troubles = Troubles()
         self._sent_s = self._inspected_s = 0.0
 
@@ -67,13 +67,20 @@ class Vigilance(Administration):
         """Why the agent may not see what it should; empty: it sees."""
         return "; ".join(each.text for each in self._troubles.all() if each.kind in BLINDING)
 
+    def _note_files(self) -> Own:
+        """As they are now: this is what we were started from."""
+        if self.own is None:
+            self.own = Own(Path(ebpfsentinel.__file__).parent)
+        return self.own
+
     async def _keep_watch(self) -> None:
         """Each second: look, and now and then send canaries and inspect what is ours."""
         self._sent_s = self._inspected_s = time.monotonic()
-        self.own.gaps.since_last(0)
+        own = self._note_files()
+        own.gaps.since_last(0)
         while True:
             await asyncio.sleep(_STEP_S)
-            stopped = self.own.stopped(_STEP_S)
+            stopped = own.stopped(_STEP_S)
             alerts = [self._troubles.alarm(stopped)] if stopped else []
             if stopped:  # what was under way while nobody ran was not late
                 self.flow.canaries.excuse()
@@ -145,7 +152,8 @@ class Vigilance(Administration):
             yield from self._troubles.follow("kernel", ())
             yield from self._troubles.follow("own", ())
             return
-        yield from self._troubles.follow("own", self.own.look())
+        if self.own is not None:
+            yield from self._troubles.follow("own", self.own.look())
         found = self.kernel.inspect(mend=wanted.mend)
         lasting = [_trouble(breach) for breach in found if breach.kind != "map"]
         yield from self._troubles.follow("kernel", lasting)

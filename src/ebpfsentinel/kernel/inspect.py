@@ -17,6 +17,7 @@ ours where the map is large; and whoever runs code in the kernel can answer what
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import zlib
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.kernel.libbpf import ffi, lib
-from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, DEVMAP_HASH, HASH_OF_MAPS, facts
+from ebpfsentinel.kernel.maps import ARRAY, ARRAY_OF_MAPS, DEVMAP_HASH, HASH_OF_MAPS, facts
 from ebpfsentinel.model.health import Breach
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.kernel.maps import Map
 
+Part = tuple[str, int]
+"""A map, or of a map of maps a slot."""
+
 _INFO_BYTES = 256
 _ID_AT, _PROGRAM_AT, _TARGET_AT = 4, 8, 16
-BYTES_A_CALL = 8 << 20
+BYTES_A_CALL = 2 << 20
 _MOST_INNER = 64 << 20
 _SLOTS = 64
-_SMALL = 16 << 10
+_SMALL, _MMAPABLE = 16 << 10, 1 << 10
 
 
 def info(fd: int) -> bytes:
@@ -116,36 +120,48 @@ def pin_breach(pin: Path, fd: int, *, mend: bool) -> Breach | None:
 
 
 class Seals:
-    """Digests of maps that nobody but us writes. ``names``: which those are."""
+    """Digests of maps that nobody but us writes. ``names``: which those are.
+
+    A map of maps is as many parts as it has slots, so that a large one is read in several calls.
+    """
 
     def __init__(self) -> None:
         self.names: set[str] = set()
-        self._known: dict[str, int] = {}
-        self._turn: list[str] = []
+        self._known: dict[Part, int] = {}
+        self._turn: list[Part] = []
 
     def written(self, names: Collection[str], maps: Mapping[str, Map]) -> None:
         """We have written these: what they hold now is right. Large ones are read later."""
         for name in self.names.intersection(names):
-            self._known.pop(name, None)
+            for part in [part for part in self._known if part[0] == name]:
+                del self._known[part]
             if name in maps and _is_small(maps[name]):
-                self._known[name], _ = _digest(maps[name])
+                self._known[name, 0], _ = _digest(maps[name], 0)
 
     def look(self, maps: Mapping[str, Map], most: int = BYTES_A_CALL) -> Iterator[Breach]:
-        """Compare the next maps in turn, about ``most`` bytes of them.
+        """Compare the next parts in turn, about ``most`` bytes of them.
 
         What was found to be changed is known from then on, so that it is told once.
         """
-        wanted = [name for name in sorted(self.names) if name in maps]
-        self._turn = [name for name in self._turn if name in wanted] or wanted
-        left = most
+        left, told = most, set()
+        self._turn = self._turn or list(self._parts(maps))
         while self._turn and left > 0:
-            name = self._turn.pop(0)
-            digest, size = _digest(maps[name])
+            part = self._turn.pop(0)
+            name, slot = part
+            if name not in maps or name not in self.names:
+                continue
+            digest, size = _digest(maps[name], slot)
             left -= max(size, 1)
-            before = self._known.get(name)
-            self._known[name] = digest
-            if before is not None and before != digest:
+            before = self._known.get(part)
+            self._known[part] = digest
+            if before is not None and before != digest and name not in told:
+                told.add(name)
                 yield Breach("map", name, "its content was changed by somebody else")
+
+    def _parts(self, maps: Mapping[str, Map]) -> Iterator[Part]:
+        for name in sorted(self.names.intersection(maps)):
+            slots = maps[name].max_entries if maps[name].inner is not None else 1
+            yield from ((name, slot) for slot in range(min(slots, _SLOTS)))
 
 
 def _is_small(target: Map) -> bool:
@@ -153,35 +169,35 @@ def _is_small(target: Map) -> bool:
     return target.inner is None and target.max_entries * bytes_each <= _SMALL
 
 
-def _digest(target: Map) -> tuple[int, int]:
-    """A digest of what a map holds, in no order, and how many bytes that were."""
+def _digest(target: Map, slot: int) -> tuple[int, int]:
+    """A digest of what a map holds, in no order, or one slot of it; and how many bytes that is."""
     if target.type in (ARRAY_OF_MAPS, HASH_OF_MAPS):
-        return _inner_digest(target)
+        return _inner_digest(target, slot)
     keys, values = target.read()
     if target.type == DEVMAP_HASH:
         return zlib.crc32(np.sort(keys, axis=None).tobytes()), keys.nbytes
     rows = [keys.tobytes(), values.tobytes()]
-    if len(keys) > 1 and target.type not in (1, 2):
+    if len(keys) > 1 and target.type != ARRAY:
         order = np.argsort(np.ascontiguousarray(keys).view(f"V{keys.dtype.itemsize}"), axis=None)
         rows = [keys[order].tobytes(), values[order].tobytes()]
     return zlib.crc32(rows[1], zlib.crc32(rows[0])), keys.nbytes + values.nbytes
 
 
-def _inner_digest(target: Map) -> tuple[int, int]:
-    """Of the maps behind a map of maps: which they are, and what they hold."""
-    digest = size = 0
-    for slot in range(min(target.max_entries, _SLOTS)):
-        fd = target.inner_fd(slot)
-        if fd is None:
-            continue
-        try:
-            found = facts(fd)
-            digest = zlib.crc32(struct.pack("II", slot, found[1]), digest)
-            content = _content(fd, found[3], found[4])
-        finally:
-            os.close(fd)
-        digest, size = zlib.crc32(content, digest), size + len(content)
-    return digest, size
+def _inner_digest(target: Map, slot: int) -> tuple[int, int]:
+    """Of the map behind a slot: which it is, and what it holds."""
+    fd = target.inner_fd(slot)
+    if fd is None:
+        return 0, 0
+    try:
+        found = facts(fd)
+        if found[5] & _MMAPABLE:
+            size = -(-found[3] * found[4] // mmap.PAGESIZE) * mmap.PAGESIZE
+            with mmap.mmap(fd, size) as memory:
+                return zlib.crc32(memory, found[1]), size
+        content = _content(fd, found[3], found[4])
+    finally:
+        os.close(fd)
+    return zlib.crc32(content, found[1]), content.nbytes
 
 
 def _content(fd: int, value_bytes: int, entries: int) -> Any:
