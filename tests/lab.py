@@ -168,6 +168,7 @@ class RunningAgent:
         self.state = lab.tmp / "state"
         self.process: subprocess.Popen[str] | None = None
         self.wrapper: list[str] = []
+        self.mode = 0o600
         self.write(**sections)
 
     def write(self, **sections: Any) -> None:
@@ -175,7 +176,7 @@ class RunningAgent:
         text = json.dumps({"agent": agent, **sections})
         fresh = self.config.with_suffix(".new")
         fresh.write_text(text)
-        fresh.chmod(0o600)
+        fresh.chmod(self.mode)
         fresh.rename(self.config)
 
     def start(self) -> None:

@@ -7,7 +7,6 @@ for well.
 from __future__ import annotations
 
 import enum
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -246,10 +245,19 @@ def _privileges(agent: Agent) -> Iterator[Finding]:
     container = settings.container
     folders = [container.docker.root] if container.docker.enabled else []
     for folder in [*folders, container.podman.root] if container.resolver.enabled else []:
-        if Path(folder).exists() and not os.access(folder, os.R_OK | os.X_OK):
-            what = f"containers go without names: {folder} cannot be read by user {found.uid}"
+        if _is_shut(folder):
+            what = f"names go unknown: {folder} cannot be read by user {found.uid}"
             remedy = f"setfacl -m u:{settings.agent.user}:rx {folder}, and what is below it."
-            yield Finding(about, State.DEGRADED, what, "only root may read it", remedy)
+            yield Finding("containers", State.DEGRADED, what, "only root may read it", remedy)
+
+
+def _is_shut(folder: str) -> bool:
+    """Is it there, and not for us to read?"""
+    try:
+        next(Path(folder).iterdir(), None)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return False
 
 
 CHECKS = (
