@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Response, get
 
 from ebpfsentinel.api.agent import Agent
+from ebpfsentinel.api.modes import modes
 from ebpfsentinel.model.health import Health
 
 
@@ -83,6 +84,7 @@ def _status(agent: Agent) -> dict[str, Any]:
         "warnings": [*agent.loaded.warnings, *agent.store.notes],
         "domains": domains,
         "missing": dict(agent.missing),
+        "modes": modes(agent),
     }
     for name, status in domains.items():
         body[f"{name}_enabled"] = bool(status.get("enabled", True))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 
+from ebpfsentinel.api.modes import mode_metrics
 from ebpfsentinel.model.domain import Metric
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Exposition:
             [
                 *self._agent.metrics(),
                 *kernel_metrics(self._agent.kernel),
+                *mode_metrics(self._agent),
                 *_rules(self._agent),
                 *_store(self._agent),
                 *_access(self._agent),

@@ -20,7 +20,7 @@ from ebpfsentinel.parts import set_up_logging
 from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from ebpfsentinel.api.serve import Listeners
@@ -137,6 +137,17 @@ def _watch_command(agent: Agent) -> str:
     return " ".join(words)
 
 
+def _differing(agent: Agent) -> Iterator[str]:
+    """What is not as it was asked for."""
+    from ebpfsentinel.api.modes import modes  # noqa: PLC0415 - not before the agent is up
+
+    for mode in modes(agent):
+        if not mode.as_asked:
+            yield f"  DIFFERS    {mode.what}: {mode.asked} asked, {mode.effective} in effect"
+    if not agent.ready:
+        yield f"  NOT READY  {agent.not_ready_reason}"
+
+
 def banner(agent: Agent, listeners: Listeners) -> str:
     """One screen: what is attached where and how, where to look, how to see an alert."""
     host = agent.settings.agent.bind_address
@@ -156,8 +167,7 @@ def banner(agent: Agent, listeners: Listeners) -> str:
         rules = f"{status['rule_count']} rules, " if "rule_count" in status else ""
         shown = f"{how:<11} {rules}{hooks.get(name, 0)} programs attached"
         lines.append(f"  {name:<10} {shown if status.get('enabled', True) else 'off'}")
-    if not agent.ready:
-        lines.append(f"  NOT READY  {agent.not_ready_reason}")
+    lines += _differing(agent)
     lines += [
         "",
         f"  API        {url}/api/v1/agent/status",
