@@ -58,7 +58,8 @@ def main() -> None:
 
 def build(version: str, out: Path) -> Path:
     """The package of this version, in the folder ``out``."""
-    os.environ.setdefault("SOURCE_DATE_EPOCH", _last_commit())
+    if "SOURCE_DATE_EPOCH" not in os.environ:
+        os.environ["SOURCE_DATE_EPOCH"] = _last_commit()
     stage = WORK / version
     shutil.rmtree(stage, ignore_errors=True)
     _lay_out(stage, version)

@@ -82,5 +82,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _open(folder: Path) -> int:
+    """The file is the folder's owner's, whoever makes it: root restores, a user runs on it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(folder / _FILE, flags, 0o600)
+    fd = os.open(folder / _FILE, flags, 0o600)
+    owner = folder.stat()
+    if os.geteuid() == 0 and os.fstat(fd).st_uid != owner.st_uid:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+    return fd
