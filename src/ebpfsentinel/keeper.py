@@ -117,7 +117,7 @@ class Allowed:
         """By a process that ends, and takes with it the memory that reading took."""
         more = [f"--set={each}" for each in self._options.settings]
         program = "from ebpfsentinel.charter import main; main()"
-        command = [sys.executable, "-c", program, f"--config={self._options.config}", *more]
+        command = [sys.executable, "-P", "-c", program, f"--config={self._options.config}", *more]
         try:
             done = subprocess.run(  # noqa: S603 (our own interpreter)
                 command, capture_output=True, timeout=_READ_S, check=False

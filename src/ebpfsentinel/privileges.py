@@ -73,7 +73,7 @@ def _start_keeper(config: Path | None, flags: Mapping[str, Any]) -> socket.socke
     program = "from ebpfsentinel.keeper import main; main()"
     with theirs:
         subprocess.Popen(  # noqa: S603 (our own interpreter)
-            [sys.executable, "-c", program, *options],
+            [sys.executable, "-P", "-c", program, *options],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C is for us: it leaves when we do

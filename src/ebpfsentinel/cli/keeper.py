@@ -40,4 +40,4 @@ def keeper(session: Session, config: Path | None, place: Path | None) -> None:
         options.append(f"--socket={place}")
     sys.stdout.flush()
     # What reads options and settings takes memory that the keeper need not have.
-    os.execv(sys.executable, [sys.executable, "-c", _PROGRAM, *options])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-c", _PROGRAM, *options])  # noqa: S606

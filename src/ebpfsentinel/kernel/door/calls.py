@@ -33,7 +33,7 @@ Moment = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Port = Annotated[int, Meta(ge=0, le=0xFFFF)]
 Text = Annotated[str, Meta(max_length=64)]
 Frame = Annotated[bytes, Meta(max_length=1 << 16)]
-Repeat = Annotated[int, Meta(ge=1, le=1 << 24)]
+Repeat = Annotated[int, Meta(ge=1, le=1 << 20)]
 Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | Text
 """Addresses as numbers have up to 128 bits, and msgpack 64: larger ones go as text."""

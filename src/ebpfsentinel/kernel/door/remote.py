@@ -16,6 +16,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ebpfsentinel.kernel import clock
 from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.generated import check_generated
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 _ANSWERED_S = 120.0
 """So long an answer may take: the verifier works for seconds on a slow machine."""
+_FRAMES = 2048
+"""So many frames at once: each has at most 64 KiB."""
 _REMEDY = "systemctl status ebpfsentinel-keeper, or start it: ebpfsentinel-agent keeper"
 
 
@@ -307,11 +311,23 @@ class RemoteKernel:
 
     def run_many(self, program: str, frames: Frames, behind: str = "") -> Answers:
         """See the contract; so many at a time that each part goes through the door."""
+        parts = [
+            self._run_part(program, frames[first : first + _FRAMES], behind)
+            for first in range(0, max(len(frames), 1), _FRAMES)
+        ]
+        return Answers(
+            np.concatenate([part.retval for part in parts]),
+            np.concatenate([part.meta for part in parts]),
+            np.concatenate([part.refused for part in parts]),
+        )
+
+    def _run_part(self, program: str, frames: Frames, behind: str) -> calls.WireAnswers:
         first = int(frames.offset.min()) if len(frames) else 0
         last = int((frames.offset + frames.length).max()) if len(frames) else 0
         buffer, offset = frames.buffer[first:last], frames.offset - first
-        found = self._call(calls.RunMany(program, buffer, offset, frames.length, behind))
-        return Answers(found.retval, found.meta, found.refused)
+        call = calls.RunMany(program, buffer, offset, frames.length, behind)
+        found: calls.WireAnswers = self._call(call)
+        return found
 
     def routes(self, ways: Sequence[Way]) -> list[Route]:
         """See the contract; anybody may ask."""

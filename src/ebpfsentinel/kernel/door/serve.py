@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ _SHARED = frozenset({"steer_cpus", "tr_head", "tr_tables"})
 _LEDGER = "_led"
 _CHAINED = ("xdp", "tc", "egress")
 _MOST_FLOWS_BYTES, _MOST_FRAMES, _MOST_FRAMES_BYTES = 1 << 30, 1 << 17, 1 << 28
-_MOST_TOLD, _TOLD_NS = 20, 60_000_000_000
+_MOST_TOLD, _TOLD_NS, _MOST_TEXT = 20, 60_000_000_000, 500
 
 
 class Refusals:
@@ -58,7 +59,8 @@ class Refusals:
             self._since_ns, self._told, self._more = now_ns, 0, 0
         if self._told < _MOST_TOLD:
             self._told += 1
-            logger.warning("refused: %s: %s", call, error)
+            text = "".join(each if each.isprintable() else " " for each in str(error))
+            logger.warning("refused: %s: %s", call, text[:_MOST_TEXT])
         else:
             self._more += 1
 
@@ -114,10 +116,18 @@ class Server:
         """Our own working out, and what the agent asked for beside; nothing takes ours away."""
         if self._floor is None:
             return
-        floor = joined(self._protector.work_out(self._charter().protection), self._asked)
-        if floor != self._floor:
+        own = self._protector.work_out(self._charter().protection)
+        floor = joined(own, self._asked)
+        if floor == self._floor:
+            return
+        try:
             self._kernel.protect(floor)
-            self._floor = floor
+        except KernelError:  # such as too many: what is asked for must not crowd out ours
+            self._asked = self._floor = Floor()
+            self._kernel.protect(own)
+            self._floor = own
+            raise
+        self._floor = floor
 
     # What is loaded, and where it is attached.
 
@@ -306,7 +316,10 @@ class Server:
         return found
 
     def _locate(self, call: calls.Locate) -> Any:
-        return executables(call.paths)
+        """Executables only: what else there is, where only root may look, is nobody's business."""
+        found = executables(call.paths)
+        nowhere = 0, 0
+        return {path: found[path] if _is_executable(path) else nowhere for path in found}
 
     def _survey(self, call: calls.Survey) -> Any:
         return surveyed(self._charter().card(call.domain).survey)
@@ -322,6 +335,13 @@ def surveyed(place: tuple[str, str] | None) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, place[1])()
+
+
+def _is_executable(path: str) -> bool:
+    try:
+        return Path(path).is_file() and os.access(path, os.X_OK)
+    except (OSError, ValueError):
+        return False
 
 
 def _told(call: calls.Part) -> str:

@@ -19,7 +19,7 @@ from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.kernel.protection import Protection
 from ebpfsentinel.model import action as model
 from ebpfsentinel.model.domain import Program
-from ebpfsentinel.model.floor import Floor
+from ebpfsentinel.model.floor import Connection, Floor
 from ebpfsentinel.model.kernel import KernelError
 
 FRAME = bytes(12) + b"\x88\xb5" + bytes(46)
@@ -296,3 +296,24 @@ def test_what_the_file_before_guarded_may_be_guarded_but_nothing_else_of_it(char
     both.check_interfaces(["eth7", "eth8"], [])
     assert both.kills is None
     assert both.protection == now.protection
+
+
+def test_a_floor_that_is_too_large_does_not_crowd_out_the_keepers(call):
+    address = ipaddress.ip_address
+    crowd = frozenset(Connection(address(0xC0000200 + n), 1, 22) for n in range(4096))
+    with pytest.raises(KernelError, match="full"):
+        call(calls.Protect(wire.floor_to_wire(Floor(connections=crowd))))
+    found = wire.floor_of(call(calls.Protected()))
+    assert found.networks == {ipaddress.ip_network("10.0.0.0/8")}
+    assert not found.connections
+
+
+def test_only_executables_are_located(call, tmp_path):
+    tool, note = tmp_path / "tool", tmp_path / "note"
+    for each in (tool, note):
+        each.write_text("x")
+    tool.chmod(0o700)
+    note.chmod(0o600)
+    found = call(calls.Locate([str(tool), str(note), str(tmp_path), "/absent"]))
+    assert found[str(tool)][1] == tool.stat().st_ino
+    assert {found[each] for each in (str(note), str(tmp_path), "/absent")} == {(0, 0)}
