@@ -1,11 +1,17 @@
 """What the agent does without: programs, memory, permissions; it says so, and goes on."""
 
+import asyncio
 import contextlib
+import ctypes
 import json
 import os
+import queue
 import re
 import shutil
+import struct
+import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from ebpfsentinel import domains
+from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import discover
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.kernel import DomainRefused
@@ -145,3 +152,70 @@ def test_memory_is_shown_before_anything_is_loaded(lab, tmp_path):
     told = lab.run(lab.guarded, str(COMMAND), "memory", str(config))
     assert re.search(r"conntrack +\d+\.\d", told.stdout), told.stderr
     assert "In the kernel" in told.stdout
+
+
+def drop_capabilities():
+    """Of this thread alone (capset(2), version 3)."""
+    header = struct.pack("<Ii", 0x20080522, 0)
+    assert not ctypes.CDLL(None, use_errno=True).syscall(126, header, bytes(24))
+
+
+def test_permissions_that_are_taken_away_are_told_and_stop_nothing(lab, tmp_path):
+    config = tmp_path / "within.json"
+    section = {"interfaces": ["guard0"], "state_dir": str(tmp_path / "within")}
+    config.write_text(
+        json.dumps({"agent": section, "firewall": {"mode": "block", "rules": [DENY]}})
+    )
+    config.chmod(0o600)
+    told, over, ended = queue.Queue(), threading.Event(), asyncio.Event()
+
+    async def live():
+        agent = Agent(config, {}, CARDS)
+        await agent.prepare()
+        await agent.start()
+        running = asyncio.create_task(agent.run(ended))
+        await asyncio.sleep(0.5)
+        drop_capabilities()
+        told.put(agent)
+        await asyncio.to_thread(over.wait)
+        ended.set()
+        await running
+        await agent.stop()
+
+    def within():
+        with contextlib.suppress(AssertionError), lab.inside(lab.guarded):
+            asyncio.run(live())
+            told.put("ended well")  # who has no capability cannot go home, so the thread ends here
+
+    thread = threading.Thread(target=within)
+    thread.start()
+    try:
+        agent = told.get(timeout=30)
+        assert lab.arrivals(5353) == 0
+        assert agent.ready
+        lab.run(lab.sender, "ip", "link", "del", "send0")
+        ends = time.monotonic() + 20
+        while agent.ready:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        lab.connect()
+        while lab.arrivals(5353) != 0 and agent.ready:  # what it says of itself is so
+            assert time.monotonic() < ends
+        assert thread.is_alive()
+    finally:
+        over.set()
+        thread.join(20)
+    assert told.get_nowait() == "ended well"
+
+
+def test_times_are_right_under_another_boot_clock(lab, tmp_path):
+    wrapper = ["unshare", "--time", "--boottime", "7200", "--monotonic", "7200"]
+    agent = lab.agent_within(wrapper)
+    odd = tmp_path / "try-me"
+    shutil.copy("/bin/true", odd)
+    began = time.time_ns()
+    subprocess.run([odd], check=True)
+    ends = time.monotonic() + 20
+    while not (found := agent.alerts("suspicious_temp_execution")):
+        assert time.monotonic() < ends
+    assert abs(found[-1]["timestamp_ns"] - began) < 60e9

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ebpfsentinel.model.domain import Domain
+    from ebpfsentinel.model.domain import Domain, Surroundings
     from ebpfsentinel.model.kernel import Kernel
 
 logger = logging.getLogger(__name__)
@@ -326,15 +326,26 @@ class Agent(Vigilance):
         before = self._surroundings()
         self._machine.look_around()
         try:
-            self.kernel.reserve(self.interfaces())
-            now = self._surroundings()
-            if any(getattr(now, name) != getattr(before, name) for name in _SEEN):
-                self._changes.apply(self.settings, list(self.domains))
-            self._changes.relink(now.links or {})
-            self.kernel.attach(self.interfaces())
+            self._replan(before)
         except (SettingsError, KernelError) as error:
+            logger.warning("interfaces changed, the rules that name them did not: %s", error)
+        try:
+            self.kernel.attach(self.interfaces())
+        except KernelError as error:
             logger.warning("interfaces changed, but not all can be guarded: %s", error)
         self._check_attached()
+
+    def _replan(self, before: Surroundings) -> None:
+        """Rules by what is there now; where that fails, what is there is guarded by the old ones.
+
+        Raises:
+            SettingsError, KernelError: they are as they were.
+        """
+        self.kernel.reserve(self.interfaces())
+        now = self._surroundings()
+        if any(getattr(now, name) != getattr(before, name) for name in _SEEN):
+            self._changes.apply(self.settings, list(self.domains))
+        self._changes.relink(now.links or {})
 
     def refresh(self, domain: str) -> None:
         """See :class:`ebpfsentinel.api.agent.Agent`.
