@@ -57,6 +57,16 @@ DNS_ANSWER = _record(
     ),
 )
 
+LEDGER = _record(
+    32,
+    (
+        ("seen", "<u8", 0),
+        ("ring_full", "<u8", 8),
+        ("backpressure", "<u8", 16),
+        ("discarded", "<u8", 24),
+    ),
+)
+
 PACKET = _record(
     136,
     (
@@ -148,16 +158,6 @@ DNS_QUESTION = _record(
         ("port", "<u2", 32),
         ("id", "<u2", 34),
         ("family", "<u4", 36),
-    ),
-)
-
-LEDGER = _record(
-    32,
-    (
-        ("seen", "<u8", 0),
-        ("ring_full", "<u8", 8),
-        ("backpressure", "<u8", 16),
-        ("discarded", "<u8", 24),
     ),
 )
 
