@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 _ANSWERED_S = 120.0
 """So long an answer may take: the verifier works for seconds on a slow machine."""
-_FRAMES = 2048
+_FRAMES = 512
 """So many frames at once: each has at most 64 KiB."""
 _REMEDY = "systemctl status ebpfsentinel-keeper, or start it: ebpfsentinel-agent keeper"
 

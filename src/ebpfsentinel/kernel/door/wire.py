@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.kernel.door.calls import Span
 
-MOST_CALL_BYTES, MOST_ANSWER_BYTES = 1 << 28, 1 << 30
-"""A generation of rules is some tens of megabytes; all flows of a full table some hundreds."""
+MOST_CALL_BYTES, MOST_ANSWER_BYTES = 1 << 26, 1 << 30
+"""4,096 rules are ten megabytes; all flows of a full table some hundreds."""
 
 _ACTIONS = {
     wired.MapWrite: model.MapWrite,
