@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab import eventually
+from tests.meddling import LINK_DETACH, bpf, link_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -385,6 +386,16 @@ def test_both_halves_follow_the_configuration(halves: Halves) -> None:
     assert halves.until(*GOOD)
     halves.agent.write(agent=halves.settings, firewall=BLOCK)
     eventually(lambda: about("ratelimit") == ["off"])
+    assert halves.until(*GOOD)
+
+
+def test_what_others_change_is_noticed_through_the_keeper(place: Any, halves: Halves) -> None:
+    assert place.arrivals(5353) == 0
+    link, _ = link_on(place, halves.keeper.pid, "guard0")
+    bpf(LINK_DETACH, "I", link)
+    os.close(link)
+    eventually(lambda: halves.agent.alerts("watch.tamper.hook.guard0 xdp"))
+    eventually(lambda: place.arrivals(5353) == 0)
     assert halves.until(*GOOD)
 
 

@@ -157,7 +157,7 @@ def test_memory_is_shown_before_anything_is_loaded(lab, tmp_path):
 def drop_capabilities():
     """Of this thread alone (capset(2), version 3)."""
     header = struct.pack("<Ii", 0x20080522, 0)
-    assert not ctypes.CDLL(None, use_errno=True).syscall(126, header, bytes(24))
+    assert not ctypes.CDLL(None, use_errno=True).capset(header, bytes(24))
 
 
 def test_permissions_that_are_taken_away_are_told_and_stop_nothing(lab, tmp_path):

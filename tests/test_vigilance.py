@@ -1,14 +1,12 @@
 """A blind or meddled-with agent says so itself: each fault is made for real, from outside."""
 
 import asyncio
-import contextlib
 import ctypes
 import json
 import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -23,56 +21,22 @@ from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import discover
 from ebpfsentinel.kernel.libbpf import lib
 from ebpfsentinel.kernel.load import LinuxKernel
+from tests.meddling import (
+    LINK_DETACH,
+    LINK_UPDATE,
+    MAP_UPDATE,
+    PROG_FD,
+    bpf,
+    held,
+    link_on,
+    map_called,
+)
 
 CARDS = discover(domains)
 QUICK = {"canary": {"interval_secs": 1, "patience_secs": 2}, "tamper": {"interval_secs": 1}}
 WITHIN_S = 40
 DENY = {"id": "no-udp", "priority": 10, "action": "deny", "protocol": "udp", "dst_port": 5353}
 BLOCK = {"mode": "block", "rules": [DENY]}
-MAP_UPDATE, PROG_FD, MAP_FD, INFO, LINK_UPDATE, LINK_FD, LINK_DETACH = 2, 13, 14, 15, 29, 30, 34
-BPF = 321
-
-
-def bpf(command, layout, *fields):
-    """bpf(2) as somebody else would call it."""
-    attr = struct.pack(layout, *fields).ljust(128, b"\0")
-    found = ctypes.CDLL(None, use_errno=True).syscall(BPF, command, attr, len(attr))
-    if found < 0:
-        raise OSError(ctypes.get_errno(), f"bpf {command} {fields}")
-    return found
-
-
-def held(agent, word):
-    """What the agent's descriptors say of BPF objects: fdinfo with this word in it."""
-    found = []
-    for path in Path(f"/proc/{agent.process.pid}/fdinfo").iterdir():
-        with contextlib.suppress(OSError):
-            lines = [line.split(":", 1) for line in path.read_text().splitlines() if ":" in line]
-            facts = {name.strip(): value.strip() for name, value in lines}
-            if word in facts:
-                found.append(facts)
-    return found
-
-
-def link_on(agent, name):
-    """A descriptor of ours of the agent's XDP link, and the id of the program in it."""
-    index = json.loads(agent.lab.run(agent.lab.guarded, "ip", "-j", "link", "show", name).stdout)
-    wanted = str(index[0]["ifindex"])
-    xdp = [each for each in held(agent, "link_type") if each["link_type"] == "xdp"]
-    (link,) = [each for each in xdp if each["ifindex"] == wanted]
-    return bpf(LINK_FD, "I", int(link["link_id"])), int(link["prog_id"])
-
-
-def map_called(agent, name):
-    """A descriptor of ours of the agent's map of this name."""
-    for facts in held(agent, "map_id"):
-        fd = bpf(MAP_FD, "I", int(facts["map_id"]))
-        info = ctypes.create_string_buffer(80)
-        bpf(INFO, "IIQ", fd, len(info), ctypes.addressof(info))
-        if info.raw[24:40].rstrip(b"\0").decode() == name:
-            return fd
-        os.close(fd)
-    raise AssertionError(name)
 
 
 def get(agent, path):
@@ -127,7 +91,7 @@ def test_all_ways_are_proven_and_shown(lab):
 def test_a_detached_program_is_alarmed_and_put_back(lab):
     agent = lab.agent(agent=QUICK, firewall=BLOCK)
     assert lab.arrivals(5353) == 0
-    link, _ = link_on(agent, "guard0")
+    link, _ = link_on(lab, agent.process.pid, "guard0")
     began = time.time()
     bpf(LINK_DETACH, "I", link)
     os.close(link)
@@ -141,8 +105,8 @@ def test_a_detached_program_is_alarmed_and_put_back(lab):
 
 def test_another_program_in_our_link_is_alarmed_and_taken_out(lab):
     agent = lab.agent(agent=QUICK, firewall=BLOCK)
-    link, ours = link_on(agent, "guard0")
-    programs = [each for each in held(agent, "prog_type") if each["prog_type"] == "6"]
+    link, ours = link_on(lab, agent.process.pid, "guard0")
+    programs = [each for each in held(agent.process.pid, "prog_type") if each["prog_type"] == "6"]
     other = next(int(each["prog_id"]) for each in programs if int(each["prog_id"]) != ours)
     program = bpf(PROG_FD, "I", other)
     began = time.time()
@@ -151,7 +115,7 @@ def test_another_program_in_our_link_is_alarmed_and_taken_out(lab):
     assert f"program {other}" in alert["message"]
     os.close(link)
     os.close(program)
-    until(lambda: link_on(agent, "guard0")[1] == ours)
+    until(lambda: link_on(lab, agent.process.pid, "guard0")[1] == ours)
     assert lab.arrivals(5353) == 0
 
 
@@ -160,7 +124,7 @@ def test_packets_that_nobody_sees_are_alarmed(lab):
     agent = lab.agent(agent=quiet, firewall=BLOCK)
     lab.arrivals(5354, 50)
     until(lambda: get(agent, "/api/v1/agent/health")["proofs"])
-    link, _ = link_on(agent, "guard0")
+    link, _ = link_on(lab, agent.process.pid, "guard0")
     began = time.time()
     bpf(LINK_DETACH, "I", link)
     os.close(link)
@@ -178,7 +142,7 @@ def test_packets_that_nobody_sees_are_alarmed(lab):
 def test_a_rule_map_that_somebody_else_writes_is_alarmed_and_written_anew(lab):
     agent = lab.agent(agent=QUICK)
     proven(agent)
-    target = map_called(agent, "process_wanted")
+    target = map_called(agent.process.pid, "process_wanted")
     key, zeros = ctypes.create_string_buffer(4), ctypes.create_string_buffer(4096)
     began = time.time()
     bpf(MAP_UPDATE, "I4xQQQ", target, ctypes.addressof(key), ctypes.addressof(zeros), 0)

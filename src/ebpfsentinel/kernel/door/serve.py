@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.kernel.door.charter import Charter
     from ebpfsentinel.kernel.load import LinuxKernel
+    from ebpfsentinel.model.health import Breach
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ _SHARED = frozenset({"steer_cpus", "tr_head", "tr_tables"})
 _LEDGER = "_led"
 _CHAINED = ("xdp", "tc", "egress")
 _MOST_FLOWS_BYTES, _MOST_FRAMES, _MOST_FRAMES_BYTES = 1 << 30, 1 << 17, 1 << 28
+_LOOK_S = 10.0
 _MOST_TOLD, _TOLD_NS, _MOST_TEXT = 20, 60_000_000_000, 500
 
 
@@ -77,6 +79,8 @@ class Server:
         self._kernel, self._charter, self._halves = kernel, charter, own
         self._protector, self._asked = Protector(), Floor()
         self._floor: Floor | None = None
+        self._noticed: list[Breach] = []
+        self._looked_s = time.monotonic()
         self.left = False
         self.refusals = Refusals()
 
@@ -111,6 +115,10 @@ class Server:
             self._put_floor()
         except (KernelError, KeyError) as error:
             logger.warning("the never-block floor is as it was: %s", error)
+        try:
+            self._look_around()
+        except (KernelError, KeyError) as error:
+            logger.warning("what is ours cannot be looked at: %s", error)
 
     def _put_floor(self) -> None:
         """Our own working out, and what the agent asked for beside; nothing takes ours away."""
@@ -309,11 +317,23 @@ class Server:
         return self._kernel.canary(call.ring)
 
     def _inspect(self, call: calls.Inspect) -> Any:
-        """The floor is ours to write: where somebody changed it, that is mended here."""
-        found = self._kernel.inspect(mend=call.mend)
+        """What was noticed since the last call, too; the floor is ours to mend."""
+        found, self._noticed = [*self._noticed, *self._kernel.inspect(mend=call.mend)], []
         if call.mend and self._floor is not None and any(each.kind == "map" for each in found):
             self._kernel.protect(self._floor)
         return found
+
+    def _look_around(self) -> None:
+        """We look, too, and write it down: the agent may be silent, or silenced."""
+        now_s = time.monotonic()
+        if self._floor is None or now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        for each in self._kernel.inspect():
+            told = {(known.kind, known.subject) for known in self._noticed}
+            if (each.kind, each.subject) not in told:
+                logger.warning("somebody else: %s %s: %s", each.kind, each.subject, each.text)
+                self._noticed.append(each)
 
     def _locate(self, call: calls.Locate) -> Any:
         """Executables only: what else there is, where only root may look, is nobody's business."""
