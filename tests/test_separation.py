@@ -438,3 +438,20 @@ def test_both_halves_are_replaced_and_nothing_is_unjudged(place: Any, apart: lis
         assert place.arrivals(5353) == 20
     finally:
         halves.end()
+
+
+def test_a_state_folder_that_the_user_cannot_reach_is_named(lab: Any) -> None:
+    lab.tmp.chmod(0o700)
+    agent = lab.running({"agent": {"privilege_separation": True, "user": USER}})
+    command = [str(COMMAND), "-c", str(agent.config)]
+    done = lab.run(lab.guarded, *command)
+    assert done.returncode == 1
+    assert f"agent.state_dir: user {USER} cannot reach {agent.state}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_user_that_is_not_there_is_an_error_with_a_remedy(lab: Any) -> None:
+    agent = lab.running({"agent": {"privilege_separation": True, "user": "no-such-user"}})
+    done = lab.run(lab.guarded, str(COMMAND), "-c", str(agent.config))
+    assert done.returncode == 1
+    assert "there is no user no-such-user. useradd --system" in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def enter(settings: CoreSettings, config: Path | None, flags: Mapping[str, Any])
             door.first = _start_keeper(config, flags)
         _hand_over(Path(agent.state_dir), wanted)
         confine.become(wanted)
+        _check_reachable(Path(agent.state_dir), wanted)
         if config is not None:
             _check_readable(config, wanted)
     confine.seal()
@@ -79,6 +81,12 @@ def _start_keeper(config: Path | None, flags: Mapping[str, Any]) -> socket.socke
             start_new_session=True,  # Ctrl-C is for us: it leaves when we do
         )
     return ours
+
+
+def _check_reachable(folder: Path, wanted: confine.User) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        text = f"agent.state_dir: user {wanted.name} cannot reach {folder}: chmod o+x what it is in"
+        raise KernelError(text)
 
 
 def _check_readable(config: Path, wanted: confine.User) -> None:
@@ -150,13 +158,19 @@ def _check_root(door: socket.socket) -> None:
 def _hand_over(folder: Path, wanted: confine.User) -> None:
     """The state folder becomes the user's: what root left in it, too.
 
+    Who has taken over an agent may change names under our hands: so everything is named from the
+    open folder that it is in, no link is followed, and what has a second name stays root's.
+
     Raises:
         KernelError: it cannot.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for place in [folder, *folder.rglob("*")]:
-            if not place.is_symlink() and not place.stat().st_uid:
-                os.chown(place, wanted.uid, wanted.gid, follow_symlinks=False)
+        for _, folders, files, here in os.fwalk(folder, follow_symlinks=False):
+            for name in (".", *folders, *files):
+                found = os.stat(name, dir_fd=here, follow_symlinks=False)
+                alone = stat.S_ISDIR(found.st_mode) or found.st_nlink == 1
+                if not found.st_uid and alone and not stat.S_ISLNK(found.st_mode):
+                    os.chown(name, wanted.uid, wanted.gid, dir_fd=here, follow_symlinks=False)
     except OSError as error:
         raise KernelError(f"agent.state_dir: {error.strerror}: {error.filename}") from None
