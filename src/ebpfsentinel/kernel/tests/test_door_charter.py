@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.door import calls, wire
@@ -317,3 +319,48 @@ def test_only_executables_are_located(call, tmp_path):
     found = call(calls.Locate([str(tool), str(note), str(tmp_path), "/absent"]))
     assert found[str(tool)][1] == tool.stat().st_ino
     assert {found[each] for each in (str(note), str(tmp_path), "/absent")} == {(0, 0)}
+
+
+HEAD = np.dtype([("current", "<u4"), ("pad", "<u4"), ("serial", "<u8", 2)])
+TABLE = np.dtype([("drop_above", "<u4"), ("generation", "<u4")])
+SAID = [
+    wire.encode(calls.Apply([wire.to_wire(each)]))
+    for each in (
+        model.MapWrite("c_hash", np.zeros(2, np.uint64), np.zeros(2, np.uint32)),
+        model.MapReplace("c_array", ONE, np.zeros(1, TABLE)),
+        model.MapDelete("c_count", ONE),
+        model.Swap("c_tables", 0, np.zeros(1, TABLE)),
+        model.Lend("c_tables", 1, "c_lent"),
+        model.Switch("c_places", {0: np.zeros(1, TABLE)}, {}, "c_head", np.zeros(1, HEAD)),
+        model.Patch("c_places", 0, 0, "c_head", HEAD, ((0, bytes(8)),)),
+        model.FlowTable(None),
+    )
+] + [
+    wire.encode(each)
+    for each in (
+        calls.RunMany("xdp_root", np.zeros(99, np.uint8), *np.array([[0, 9], [20, 60]]), "xdp_dry"),
+        calls.RunOne("xdp_root", FRAME, 3, ""),
+        calls.LookUp("c_hash", np.zeros(1, np.uint64)),
+        calls.Read("c_lru"),
+        calls.Total("c_count", 1),
+        calls.Seed("contract_iter"),
+    )
+]
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from(SAID),
+    st.lists(st.tuples(st.integers(0, 1 << 12), st.integers(0, 255)), min_size=1, max_size=3),
+)
+def test_calls_with_other_bytes_in_them_are_answered_or_refused(call, said, others):
+    data = bytearray(said)
+    for at, byte in others:
+        data[at % len(data)] = byte
+    try:
+        answer, _ = call.server.answer(bytes(data))
+    except wire.WireError:
+        return
+    assert answer
