@@ -2,7 +2,8 @@
 
 In the first fifth of the time the agent is killed four times, one of its lives with another boot
 clock; then no more, so that the memory of one process is judged. Everything else comes round and
-round, so that any two rounds are alike.
+round, so that any two rounds are alike. One round is over before memory counts: what is done for
+the first time takes memory that it keeps.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Faults:
             (0.60, "reload", lambda: self._reload(RULES)),
             (0.75, "disk full", self._disk),
         ]
-        first = int(KILLED * ROUNDS) + 1
+        first = int(KILLED * ROUNDS)
         return [
             Fault((number + part) / ROUNDS, name, act)
             for number in range(first, ROUNDS)
