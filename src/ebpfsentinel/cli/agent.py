@@ -23,7 +23,24 @@ def version(session: Session) -> None:
 @click.pass_obj
 def status(session: Session) -> None:
     """What the agent is doing."""
-    session.show(session.get(path("agent", "status")), tables.pairs)
+    session.show(session.get(path("agent", "status")), _status_text)
+
+
+def _status_text(body: dict[str, Any]) -> str:
+    """The modes, asked and in effect, are a table at the end."""
+    rest = {name: value for name, value in body.items() if name != "modes"}
+    rows = [
+        (
+            "" if mode["as_asked"] else "!",
+            mode["what"],
+            mode["asked"],
+            mode["effective"],
+            mode["why"],
+        )
+        for mode in body.get("modes", ())
+    ]
+    heads = ("", "What", "Asked", "In effect", "Why")
+    return f"{tables.pairs(rest)}\n\n{tables.table(heads, rows)}"
 
 
 @click.command("health")
