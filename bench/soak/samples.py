@@ -95,11 +95,10 @@ def growth(samples: Sequence[dict[str, Any]], seconds: float, rounds: int) -> di
 
     Medians over whole rounds of faults, which are alike; both are of the same process.
     """
-    quarter, last = seconds / 4, seconds * (rounds - 1) / rounds
-    warm = [each for each in samples if quarter <= each["at_s"] < quarter + seconds / rounds]
-    warm = warm or [next(each for each in samples if each["at_s"] >= quarter)]
-    end = [each for each in samples if each["at_s"] >= last]
-    assert {each["life"] for each in (*warm, *end)} == {samples[-1]["life"]}, "another process"
+    own = [s for s in samples if s["life"] == samples[-1]["life"] and s["at_s"] >= seconds / 4]
+    length = seconds / rounds
+    warm = [each for each in own if each["at_s"] < own[0]["at_s"] + length]
+    end = [each for each in own if each["at_s"] >= own[-1]["at_s"] - length]
     warm_mb, end_mb = (statistics.median(e["resident_mb"] for e in part) for part in (warm, end))
     return {
         "resident_mb_warm": warm_mb,

@@ -36,6 +36,7 @@ from ebpfsentinel.model.action import (
     Switch,
 )
 from ebpfsentinel.model.domain import Domain, Program
+from ebpfsentinel.model.health import CANARY_WORD
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError, OnExit
 
 RECORD = np.dtype(
@@ -847,3 +848,20 @@ def test_after_detach_nothing_is_there(kernel):
     assert list(kernel.attachments()) == []
     with pytest.raises(KeyError):
         kernel.read("c_hash")
+
+
+def test_a_canary_comes_out_of_its_ring_and_is_in_the_ledger(kernel):
+    kernel.drain("c_ring")
+    before = next(each for each in kernel.ledgers() if each.ring == "c_ring")
+    assert kernel.canary("c_ring")
+    rows = kernel.drain("c_ring").view(np.uint64)
+    words = rows.reshape(-1, RECORD.itemsize // 8)
+    assert (words == CANARY_WORD).all(axis=1).any()
+    after = next(each for each in kernel.ledgers() if each.ring == "c_ring")
+    assert after.delivered > before.delivered
+    assert "c_ring_canary" not in {each.name for each in kernel.programs()}
+
+
+def test_what_nobody_touched_is_as_it_was(kernel):
+    assert list(kernel.inspect()) == []
+    assert list(kernel.inspect(mend=True)) == []
