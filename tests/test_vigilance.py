@@ -88,6 +88,16 @@ def test_all_ways_are_proven_and_shown(lab):
     assert re.search(r"ok +canaries +\d+ of \d+ rings answer", told.stdout)
 
 
+def test_deeds_are_heard_in_a_pid_namespace_too(lab):
+    agent = lab.agent_within(["unshare", "--pid", "--fork", "--mount-proc"], agent=QUICK)
+    try:
+        proven(agent)
+    finally:
+        pid = agent.process.pid
+        os.kill(int(Path(f"/proc/{pid}/task/{pid}/children").read_text()), signal.SIGTERM)
+        agent.process.wait(20)
+
+
 def test_a_detached_program_is_alarmed_and_put_back(lab):
     agent = lab.agent(agent=QUICK, firewall=BLOCK)
     assert lab.arrivals(5353) == 0

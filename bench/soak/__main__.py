@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.__main__ import HERE, machine
-from bench.soak.faults import KILLED, ROUNDS, Faults, mount_disk
+from bench.soak.faults import ROUNDS, Faults, mount_disk
 from bench.soak.load import RULES, Load
 from bench.soak.plot import plot
 from bench.soak.samples import Sampler, growth, spread
@@ -103,10 +103,10 @@ def _carry(
     began, every_s = time.monotonic(), min(SAMPLE_S, seconds / 60)
     due, life, since = 0.0, 0, _counts(agent)
     while (past := time.monotonic() - began) < seconds:
-        faults.step(began, seconds)
-        if agent.lives != life and past > KILLED * seconds:
+        if agent.lives != life and not faults.will_kill:
             with load.road:
                 life, since = agent.lives, _counts(agent)
+        faults.step(began, seconds)
         if past >= due:
             due = past + every_s
             sampler.sample()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KILLED = 0.2
 """Before this part of the time is over, the agent is killed; afterwards not."""
 ROUNDS = 12
+_KILLED = "killed"
 _DISK_S = 12.0
 """Less in short runs: an eighth of a round."""
 _ROOM = 8 << 30
@@ -65,7 +66,7 @@ class Faults:
     def _kills(self) -> list[Fault]:
         wrappers = ([], ANOTHER_CLOCK, [], [])
         return [
-            Fault(KILLED * (number + 1) / 5, "killed", lambda w=wrapper: self._agent.kill(w))
+            Fault(KILLED * (number + 1) / 5, _KILLED, lambda w=wrapper: self._agent.kill(w))
             for number, wrapper in enumerate(wrappers)
         ]
 
@@ -87,9 +88,14 @@ class Faults:
             for part, name, act in acts
         ]
 
+    @property
+    def will_kill(self) -> bool:
+        """Is the agent to be killed again?"""
+        return any(fault.name == _KILLED for fault in self.plan)
+
     def step(self, began: float, seconds: float) -> None:
-        """What is due by now."""
-        while self.plan and time.monotonic() - began >= self.plan[0].at * seconds:
+        """The next that is due by now."""
+        if self.plan and time.monotonic() - began >= self.plan[0].at * seconds:
             fault = self.plan.pop(0)
             at_s = time.monotonic()
             found: dict[str, Any] = {"at_s": round(at_s - began, 1), "fault": fault.name}

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORD = np.uint64(CANARY_WORD)
+_PID_NS = Path("/proc/self/ns/pid")
 _FORGET = 4096
 """Pids of deeds that nobody waits for any more; there are a few at any time."""
 
@@ -93,6 +95,7 @@ class Canaries:
         self.deeds = Deeds()
         self._ring_waits: set[str] = set()
         self._deed_of: dict[str, str] = {}
+        self._pid_ns = _PID_NS.stat().st_ino
 
     def way(self, kind: str, name: str) -> Way:
         """This one, made where there is none."""
@@ -141,6 +144,17 @@ class Canaries:
         names = rows.dtype.names or ()
         if "pid" not in names:
             return
+        if {"ns_pid", "pid_ns"} <= set(names):
+            self._learn(rows)
         if seen := pids.intersection(rows["pid"].tolist()):
             pids -= seen
             self.way("hook", self._deed_of[ring]).hear()
+
+    def _learn(self, rows: NDArray[Any]) -> None:
+        """In a container a child has another pid for us than for the kernel: wait for that one."""
+        ours = rows[rows["pid_ns"] == self._pid_ns]
+        for pid, known in zip(ours["pid"].tolist(), ours["ns_pid"].tolist(), strict=True):
+            for waiting in self.deeds.pids.values():
+                if pid != known and known in waiting:
+                    waiting.remove(known)
+                    waiting.add(pid)

@@ -99,6 +99,7 @@ class Watch:
         self._engine_faults: dict[str, int] = {}
         self._traffic: dict[str, tuple[int, int, int]] = {}
         self._children: list[subprocess.Popen[bytes]] = []
+        self._unable = False
 
     def send(self, enabled: Sequence[Domain], faults: Mapping[str, int]) -> None:
         """One canary on every way that there is; those of ways that are gone are forgotten."""
@@ -164,7 +165,9 @@ class Watch:
         try:
             child = subprocess.Popen([program], close_fds=True)  # noqa: S603 (a fixed word)
         except OSError as error:
-            logger.warning("no canary can be executed: %s", error)
+            if not self._unable:
+                logger.warning("no canary can be executed: %s", error)
+            self._unable = True
             return 0
         self._children.append(child)
         return child.pid
