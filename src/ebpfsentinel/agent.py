@@ -202,7 +202,7 @@ class Agent(Vigilance):
             logger.error("nothing reaches the kernel: %s", self.kernel.trouble())
         self._away, self.ready = True, False
         try:
-            self.kernel.regain()
+            await asyncio.to_thread(self.kernel.regain)
             await self._begin_again()
         except (SettingsError, KernelError) as error:
             if self.not_ready_reason != str(error):

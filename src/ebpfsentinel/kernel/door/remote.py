@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.health import Breach
     from ebpfsentinel.model.kernel import Frames, Route, Way
 
-_ANSWERED_S = 120.0
-"""So long an answer may take: the verifier works for seconds on a slow machine."""
+_ANSWERED_S, _WORKED_S, _GREETED_S = 20.0, 120.0, 5.0
+"""So long an answer may take; that of a call that has to work, such as for the verifier; and that
+of a keeper that we do not know yet."""
+_WORK = (calls.Load, calls.Attach, calls.Apply, calls.RunMany, calls.Detach, calls.Survey)
 _FRAMES = 512
 """So many frames at once: each has at most 64 KiB."""
 _REMEDY = "systemctl status ebpfsentinel-keeper, or start it: ebpfsentinel-agent keeper"
@@ -119,10 +121,9 @@ class RemoteKernel:
 
     def _exchange(self, call: calls.Part, data: bytes) -> tuple[Any, list[int]]:
         assert self._door is not None  # noqa: S101 (opened by whoever calls)
+        self._door.settimeout(_WORKED_S if isinstance(call, _WORK) else _ANSWERED_S)
         try:
-            channel.send(self._door, data)
-            raw, handles = channel.receive(self._door, wire.MOST_ANSWER_BYTES)
-            return wire.decode_answer(call, bytes(raw)), handles
+            return _exchanged(self._door, call, data)
         except (channel.ClosedError, wire.WireError) as error:
             self._lose(str(error))
             raise KeeperGoneError(self._gone) from None
@@ -132,7 +133,6 @@ class RemoteKernel:
             raise KeeperGoneError(self._gone)
         try:
             self._door = self._connect()
-            self._door.settimeout(_ANSWERED_S)
         except OSError as error:
             self._gone = error.strerror or str(error)
             raise KeeperGoneError(self._gone) from None
@@ -157,9 +157,22 @@ class RemoteKernel:
         """See the contract."""
         with self._order:
             if self._gone:
-                self._gone = ""
-                self._open()
-                self._stale = True
+                self._door = self._greeted()
+                self._gone, self._stale = "", True
+
+    def _greeted(self) -> socket.socket:
+        """A connection to a keeper that answers: one that hangs is as gone as one that is not."""
+        try:
+            door = self._connect()
+        except OSError as error:
+            raise KeeperGoneError(error.strerror or str(error)) from None
+        door.settimeout(_GREETED_S)
+        try:
+            _exchanged(door, calls.Slots(), wire.encode(calls.Slots()))
+        except (channel.ClosedError, wire.WireError) as error:
+            door.close()
+            raise KeeperGoneError(str(error)) from None
+        return door
 
     def _told(self, call: calls.Part, otherwise: Any) -> Any:
         """What only tells of the kernel tells of nothing while the keeper is gone."""
@@ -407,3 +420,19 @@ class RemoteKernel:
         """See the contract."""
         found: Mapping[str, Any] = self._call(calls.Survey(domain.name)) if domain.survey else {}
         return found
+
+
+def _exchanged(door: socket.socket, call: calls.Part, data: bytes) -> tuple[Any, list[int]]:
+    """One call and its answer, with descriptors that are the caller's to close.
+
+    Raises:
+        ClosedError, WireError: the keeper is gone, or none of ours.
+    """
+    channel.send(door, data)
+    raw, handles = channel.receive(door, wire.MOST_ANSWER_BYTES)
+    try:
+        return wire.decode_answer(call, bytes(raw)), handles
+    except wire.WireError:
+        for handle in handles:
+            os.close(handle)
+        raise
