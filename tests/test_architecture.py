@@ -25,6 +25,8 @@ LARGE = {
     "model/kernel.py": "the contract, whole: every call of it, and what it speaks of",
     "domains/process/process.bpf.c": "one program a hook, nine hooks, one object",
     "kernel/door/calls.py": "every call over the door in one list, to be read and audited whole",
+    "kernel/door/remote.py": "the agent's end of the door, method by method the contract",
+    "kernel/door/serve.py": "the keeper's end: one method a call, all that decides in one place",
     "kernel/fake.py": "the whole of FakeKernel, method by method the twin of LinuxKernel",
     "kernel/load.py": "the whole of LinuxKernel: its answers lean on one another",
 }
