@@ -229,7 +229,7 @@ class Keeper:
         data, handles = channel.receive(client, wire.MOST_CALL_BYTES)
         for handle in handles:
             os.close(handle)  # nobody has anything to hand to us
-        answer, handles = server.answer(bytes(data))
+        answer, handles = server.answer(data)
         channel.send(client, answer, handles)
         if len(data) > _LARGE or handles:
             del data, answer

@@ -431,7 +431,7 @@ def _exchanged(door: socket.socket, call: calls.Part, data: bytes) -> tuple[Any,
     channel.send(door, data)
     raw, handles = channel.receive(door, wire.MOST_ANSWER_BYTES)
     try:
-        return wire.decode_answer(call, bytes(raw)), handles
+        return wire.decode_answer(call, raw), handles
     except wire.WireError:
         for handle in handles:
             os.close(handle)

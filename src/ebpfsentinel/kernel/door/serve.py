@@ -84,7 +84,7 @@ class Server:
         self.left = False
         self.refusals = Refusals()
 
-    def answer(self, data: bytes) -> tuple[bytes, list[int]]:
+    def answer(self, data: bytes | bytearray) -> tuple[bytes, list[int]]:
         """What to send back, with descriptors (which stay the kernel's).
 
         Raises:

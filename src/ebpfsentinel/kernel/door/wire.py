@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ebpfsentinel.kernel.door.calls import Span
 
-MOST_CALL_BYTES, MOST_ANSWER_BYTES = 1 << 26, 1 << 30
-"""4,096 rules are ten megabytes; all flows of a full table some hundreds."""
+MOST_CALL_BYTES, MOST_ANSWER_BYTES = 1 << 28, 1 << 30
+"""4,096 rules are ten megabytes, 16,384 of each family above a hundred; so are all flows."""
 
 _ACTIONS = {
     wired.MapWrite: model.MapWrite,
@@ -92,7 +92,7 @@ def encode(found: Part | Refused | Done[Any]) -> bytes:
     return data
 
 
-def decode_call(data: bytes) -> Part:
+def decode_call(data: bytes | bytearray) -> Part:
     """The call that :func:`encode` wrote.
 
     Raises:
@@ -101,7 +101,7 @@ def decode_call(data: bytes) -> Part:
     return _decode(_calls, data)  # type: ignore[no-any-return]
 
 
-def decode_answer(call: Part, data: bytes) -> Refused | Done[Any]:
+def decode_answer(call: Part, data: bytes | bytearray) -> Refused | Done[Any]:
     """What a call is answered with.
 
     Raises:
@@ -110,7 +110,7 @@ def decode_answer(call: Part, data: bytes) -> Refused | Done[Any]:
     return _decode(_answers[type(call)], data)  # type: ignore[no-any-return]
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:
+def _decode(decoder: msgspec.msgpack.Decoder[Any], data: bytes | bytearray) -> Any:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
