@@ -30,7 +30,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-input --pro
 RUN_PACKAGES := python3 python3-venv clang llvm libbpf1 libseccomp2 libbpf-dev linux-libc-dev iproute2 ethtool
 TEST_PACKAGES := git curl systemd clang-format xdp-tools iputils-ping ncat hping3 tcpdump procps nftables iptables
 KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 ethtool
-PEER_PACKAGES := maven openjdk-17-jdk-headless unzip debootstrap
+PEER_PACKAGES := maven openjdk-17-jdk-headless unzip debootstrap systemd-container
 C_SOURCES = $(shell find src bench demo -name '*.bpf.c' -o -name '*.h')
 
 # $(call install,packages): those that are missing, by apt; without any, no apt is run.

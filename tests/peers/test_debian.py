@@ -1,8 +1,9 @@
 """The Debian package in a clean Debian, under traffic: installed, upgraded, rolled back, purged.
 
-There is no systemd in that root, as in many a container: the package's scripts must do without, and
-the test starts the agent. From its first start to the removal every packet is judged: the deny rule
-counts exactly what was sent, nothing of it arrives, and one TCP connection lives all along.
+First without systemd, as in many a container: the package's scripts must do without, and the test
+starts the agent. Then in a container that systemd has booted, with the units as they are. From the
+first start to the removal every packet is judged: the deny rule counts exactly what was sent,
+nothing of it arrives, and one TCP connection lives all along.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pytest
 from tests.lab import GUARDED, Lab, eventually, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DENIED, OPEN, ECHO = 5353, 5354, 7777
 CONFIG = """\
@@ -36,6 +37,8 @@ firewall:
   rules:
     - {id: no-udp, priority: 10, action: deny, protocol: udp, dst_port: 5353}
 """
+NEEDED = ("python3", "adduser", "libbpf1", "libseccomp2", "libstdc++6", "zlib1g",
+          "systemd", "systemd-sysv")  # fmt: skip
 OLD, NEW, BAD = "1.0.0", "1.0.1", "1.0.2"
 
 
@@ -121,44 +124,126 @@ class Host:
     def files(self) -> set[str]:
         """What has the product's name, anywhere but where the kernel lives."""
         command = ["find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev",
-                   "-o", "-path", "/tmp", ")", "-prune", "-o", "-iname", "*ebpfsentinel*",
+                   "-o", "-path", "/tmp", "-o", "-path", "/opt", ")", "-prune", "-o", "-iname", "*ebpfsentinel*",
                    "-print"]  # fmt: skip
         return set(self.run(*command).split())
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    """Every change to the cached root goes to a layer of its own; so do the pins."""
-    base = artefacts.debian_root(
-        "python3", "adduser", "libbpf1", "libseccomp2", "libstdc++6", "zlib1g"
-    )
-    root = tmp_path / "root"
-    with contextlib.closing(Lab(tmp_path)) as lab, contextlib.ExitStack() as undo:
+@contextlib.contextmanager
+def layered(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., None]]]:
+    """The cached root, every change in a layer of its own; and mount(8), undone at the end."""
+    base = artefacts.debian_root(*NEEDED)
+    top = tmp_path / "root"
+    top.mkdir()
 
-        def mount(*arguments: str) -> None:
-            subprocess.run(["mount", *arguments], check=True)
+    def mount(*arguments: str | Path) -> None:
+        subprocess.run(["mount", *arguments], check=True)
 
-        root.mkdir()
-        mount("-t", "tmpfs", "none", str(root))
-        undo.callback(subprocess.run, ["umount", "-R", "-l", str(root)], check=True)
-        upper, work, merged = (root / name for name in ("upper", "work", "merged"))
-        for folder in (upper, work, merged):
+    mount("-t", "tmpfs", "none", top)
+    try:
+        upper, work, root = (top / name for name in ("upper", "work", "merged"))
+        for folder in (upper, work, root):
             folder.mkdir()
         layers = f"lowerdir={base},upperdir={upper},workdir={work}"
-        mount("-t", "overlay", "overlay", "-o", layers, str(merged))
-        mount("-t", "proc", "proc", str(merged / "proc"))
-        mount("--bind", "/dev", str(merged / "dev"))
-        mount("-t", "sysfs", "sysfs", str(merged / "sys"))
-        mount("-t", "bpf", "bpf", str(merged / "sys/fs/bpf"))
-        mount("-t", "tracefs", "tracefs", str(merged / "sys/kernel/tracing"))
-        mount("--rbind", "/sys/fs/cgroup", str(merged / "sys/fs/cgroup"))
-        made = Host(lab, merged)
+        mount("-t", "overlay", "overlay", "-o", layers, root)
+        yield root, mount
+    finally:
+        subprocess.run(["umount", "-R", "-l", top], check=True)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Without systemd. The pins are its own too."""
+    with contextlib.closing(Lab(tmp_path)) as lab, layered(tmp_path) as (root, mount):
+        mount("-t", "proc", "proc", root / "proc")
+        mount("--bind", "/dev", root / "dev")
+        mount("-t", "sysfs", "sysfs", root / "sys")
+        mount("-t", "bpf", "bpf", root / "sys/fs/bpf")
+        mount("-t", "tracefs", "tracefs", root / "sys/kernel/tracing")
+        mount("--rbind", "/sys/fs/cgroup", root / "sys/fs/cgroup")
+        made = Host(lab, root)
         try:
             yield made
         finally:
             if made.agent is not None:
                 made.agent.terminate()
                 made.ended()
+
+
+class Booted(Host):
+    """A Debian of its own that systemd has booted (systemd-nspawn(1))."""
+
+    def __init__(self, lab: Lab, root: Path, leader: int) -> None:
+        super().__init__(lab, root)
+        self.leader = leader
+
+    def said(self, *command: str) -> str:
+        return "".join(self._call(*command)[1:])
+
+    def run(self, *command: str, code: int = 0) -> str:
+        found, out, problem = self._call(*command)
+        assert found == code, f"{command}: {out}{problem}\n{self.journal()}"
+        return out
+
+    def _call(self, *command: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            ["nsenter", "--all", f"--target={self.leader}", *command],
+            capture_output=True, text=True, check=False, timeout=120,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"},
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    def install(self, package: Path) -> None:
+        (self.root / "opt" / package.name).write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/opt/{package.name}")
+
+    def journal(self) -> str:
+        return self._call("journalctl", "--no-pager", "-n", "40", "-u", "ebpfsentinel*")[1]
+
+    def active(self) -> list[str]:
+        """What systemd says of keeper and agent."""
+        units = ("ebpfsentinel-keeper.service", "ebpfsentinel.service")
+        return self._call("systemctl", "is-active", *units)[1].split()
+
+
+def up(container: subprocess.Popen[bytes]) -> int:
+    """The container's first process, once systemd is up in there."""
+    children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
+    deadline = time.monotonic() + 60
+    said = ""
+    while said not in ("running", "degraded"):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+        for leader in children.read_text().split():
+            command = ["nsenter", "--all", f"--target={leader}", "systemctl", "is-system-running"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            said = done.stdout.strip() or done.stderr.strip()
+    return int(leader)
+
+
+@pytest.fixture
+def booted(tmp_path: Path) -> Iterator[Booted]:
+    """With systemd, up and running."""
+    groups = set(Path("/sys/fs/cgroup").glob("*/*"))
+    with contextlib.closing(Lab(tmp_path)) as lab, layered(tmp_path) as (root, _):
+        command = [
+            artefacts.tool("systemd-nspawn"), "--quiet", "--boot", f"--directory={root}",
+            f"--machine={lab.guarded}", "--register=no", "--keep-unit", "--console=pipe",
+            f"--network-namespace-path=/run/netns/{lab.guarded}", "--capability=all",
+            "--system-call-filter=bpf perf_event_open @mount",
+        ]  # fmt: skip
+        container = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+        )
+        try:
+            yield Booted(lab, root, up(container))
+        finally:
+            container.terminate()
+            container.wait(30)
+    for group in sorted(set(Path("/sys/fs/cgroup").glob("*/*")) - groups):
+        for folder in sorted((path for path in [group, *group.rglob("*")] if path.is_dir()),
+                             reverse=True):  # fmt: skip
+            folder.rmdir()
 
 
 class Traffic:
@@ -315,4 +400,38 @@ def test_the_upgrade_verb_goes_back_by_itself_and_nothing_is_unjudged(
         traffic.stop()
         assert (traffic.leaked, traffic.passed) == (0, traffic.sent)
         assert traffic.sent == rule(host) > 100
+    print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")
+
+
+@pytest.mark.timeout(400)
+def test_systemd_runs_both_halves_and_upgrades_leave_no_gap(
+    booted: Booted, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    before = booted.files()
+    booted.install(packages[OLD])
+    assert booted.active() == ["active", "active"]
+    assert "guard0" in json.dumps(booted.ask("ebpf", "status")["interfaces"])
+    (booted.root / "etc/ebpfsentinel/config.yaml").write_text(CONFIG)
+    booted.run("systemctl", "restart", "ebpfsentinel")
+    bad = spoilt(packages[NEW], tmp_path)
+    (booted.root / "opt/spoilt.deb").write_bytes(bad.read_bytes())
+    with Traffic(booted.lab) as traffic:
+        booted.install(packages[NEW])
+        assert booted.active() == ["active", "active"]
+        assert booted.ask("status")["version"] == NEW
+        said = booted.said("ebpfsentinel-agent", "upgrade", "--within", "10", "/opt/spoilt.deb")
+        assert f"Version {NEW} runs again" in said, said + booted.journal()
+        assert booted.active() == ["active", "active"]
+        assert booted.ask("status")["version"] == NEW
+        assert traffic.broken == ""
+        traffic.stop()
+        assert (traffic.leaked, traffic.passed) == (0, traffic.sent)
+        assert traffic.sent == rule(booted) > 100
+    booted.run("systemctl", "stop", "ebpfsentinel")
+    assert booted.lab.arrivals(DENIED) == 20
+    booted.install(packages[OLD])
+    assert booted.active() == ["active", "inactive"]  # who stopped it meant it
+    booted.run("dpkg", "--purge", "ebpfsentinel")
+    assert booted.files() == before
+    assert not [path for path in booted.run("ls", "/sys/fs/bpf").split() if "debug" not in path]
     print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")

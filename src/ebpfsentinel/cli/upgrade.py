@@ -26,6 +26,8 @@ from ebpfsentinel.store.store import FILE
 
 _END_S = 30.0
 _LOOK_S = 0.2
+_BACK_S = 60.0
+"""The version before has this long at least: it did run."""
 
 
 @click.command("hand-over")
@@ -125,9 +127,9 @@ def _not_ready(session: Session, folder: Path, before: int, within: float, broke
     end, why = time.monotonic() + within, "no agent has started"
     while time.monotonic() < end:
         if holder(folder) not in (0, before):
-            why = _unready(session)
+            why = _unready(session) or ", ".join(sorted(_broken(session) - broken))
             if not why:
-                return ", ".join(sorted(_broken(session) - broken))
+                return ""
         time.sleep(_LOOK_S)
     return f"{why} within {within:.0f} s"
 
@@ -143,13 +145,12 @@ def _unready(session: Session) -> str:
 
 
 def _broken(session: Session) -> set[str]:
-    """What the agent's own doctor calls broken; nothing where we may not ask."""
+    """About what the agent's own doctor says that it is broken; nothing where we may not ask."""
     try:
         body = session.get(path("agent", "doctor"))
     except Failure:
         return set()
-    return {f"{each['about']}: {each['what']}" for each in body["findings"]
-            if each["state"] == "broken"}  # fmt: skip
+    return {f"broken: {each['about']}" for each in body["findings"] if each["state"] == "broken"}
 
 
 def _go_back(
@@ -163,6 +164,7 @@ def _go_back(
     before = ended(folder)
     if schema(folder / FILE) > archive.check(kept).schema:
         restoring.restore(kept, folder, session.config or DEFAULT_CONFIG, force=True)
-    trouble = packages.install(back) or _not_ready(session, folder, before, within, set())
+    patient = max(within, _BACK_S)
+    trouble = packages.install(back) or _not_ready(session, folder, before, patient, set())
     if trouble:
         raise Failure(f"Version {back.version} does not come up again: {trouble}. All is in force.")
