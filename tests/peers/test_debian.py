@@ -122,10 +122,11 @@ class Host:
         return done.stdout + done.stderr
 
     def files(self) -> set[str]:
-        """What has the product's name, anywhere but where the kernel lives."""
-        command = ["find", "/", "(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev",
-                   "-o", "-path", "/tmp", "-o", "-path", "/opt", ")", "-prune", "-o", "-iname", "*ebpfsentinel*",
-                   "-print"]  # fmt: skip
+        """What has the product's name, but for the kernel's and ours."""
+        command = ["find", "/", "("]
+        for place in ("/proc", "/sys", "/dev", "/tmp", "/opt"):
+            command += ["-path", place, "-o"]
+        command += ["-false", ")", "-prune", "-o", "-iname", "*ebpfsentinel*", "-print"]
         return set(self.run(*command).split())
 
 
