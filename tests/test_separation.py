@@ -455,3 +455,21 @@ def test_a_user_that_is_not_there_is_an_error_with_a_remedy(lab: Any) -> None:
     done = lab.run(lab.guarded, str(COMMAND), "-c", str(agent.config))
     assert done.returncode == 1
     assert "there is no user no-such-user. useradd --system" in done.stderr
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_rule_kills_through_the_door_where_the_configuration_lets_it(
+    place: Any, *, enabled: bool
+) -> None:
+    tool, rules = place.tmp / "unwanted", place.tmp / "rules.json"
+    shutil.copy("/bin/sleep", tool)
+    rule = {"name": "no-tool", "condition": f"process.path == '{tool}'", "risk_score": 0.9}
+    rules.write_text(json.dumps({"rules": [rule | {"action": "kill"}]}))
+    agent = {"privilege_separation": True, "user": USER}
+    agent["keeper_socket"] = str(place.tmp / "kernel.sock")
+    section = {"rules_file": str(rules), "enable_kill": enabled}
+    running = place.agent(agent=agent, process=section)
+    with subprocess.Popen([tool, "20" if enabled else "1"]) as unwanted:
+        assert unwanted.wait() == (-signal.SIGKILL if enabled else 0)
+    (alert,) = eventually(lambda: running.alerts("no-tool"))
+    assert alert["action"] == ("kill" if enabled else "would_kill")
