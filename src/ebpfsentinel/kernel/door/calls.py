@@ -191,6 +191,12 @@ class WireFloor(Part):
     connections: Annotated[list[tuple[Text, Port, Port]], Meta(max_length=4096)]
 
 
+class Greet(Part):
+    """Who calls; answered with the keeper's version. It comes first."""
+
+    version: Text
+
+
 class Load(Part):
     """Domains by name: what is loaded for them the keeper knows itself."""
 
@@ -413,6 +419,7 @@ class Done(
 
 
 ANSWERS: dict[type[Part], Any] = {
+    Greet: str,
     Load: None,
     Reserve: None,
     Claim: None,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ebpfsentinel
 from ebpfsentinel.kernel import clock
 from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.generated import check_generated
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.health import Breach
     from ebpfsentinel.model.kernel import Frames, Route, Way
 
-_ANSWERED_S, _WORKED_S, _GREETED_S = 20.0, 120.0, 5.0
-"""So long an answer may take; that of a call that has to work, such as for the verifier; and that
-of a keeper that we do not know yet."""
+_ANSWERED_S, _WORKED_S, _STARTED_S, _GREETED_S = 20.0, 120.0, 60.0, 5.0
+"""So long an answer may take; that of a call that has to work, such as for the verifier; the first
+one of a keeper that may be just starting; and that of one that may be back."""
 _WORK = (calls.Load, calls.Attach, calls.Apply, calls.RunMany, calls.Detach, calls.Survey)
 _FRAMES = 512
 """So many frames at once: each has at most 64 KiB."""
@@ -61,6 +62,7 @@ class KeeperGoneError(KernelError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the keeper is gone: {why}. {_REMEDY}")
+        self.why = why
 
 
 class _Rings:
@@ -132,10 +134,10 @@ class RemoteKernel:
         if self._gone:
             raise KeeperGoneError(self._gone)
         try:
-            self._door = self._connect()
-        except OSError as error:
-            self._gone = error.strerror or str(error)
-            raise KeeperGoneError(self._gone) from None
+            self._door = self._greeted(_STARTED_S)
+        except KeeperGoneError as error:
+            self._gone = error.why
+            raise
 
     def _lose(self, why: str) -> None:
         """Everything that was loaded went with it."""
@@ -157,22 +159,29 @@ class RemoteKernel:
         """See the contract."""
         with self._order:
             if self._gone:
-                self._door = self._greeted()
+                self._door = self._greeted(_GREETED_S)
                 self._gone, self._stale = "", True
 
-    def _greeted(self) -> socket.socket:
-        """A connection to a keeper that answers: one that hangs is as gone as one that is not."""
-        try:
-            door = self._connect()
-        except OSError as error:
-            raise KeeperGoneError(error.strerror or str(error)) from None
-        door.settimeout(_GREETED_S)
-        try:
-            _exchanged(door, calls.Slots(), wire.encode(calls.Slots()))
-        except (channel.ClosedError, wire.WireError) as error:
+    def _greeted(self, patience_s: float) -> socket.socket:
+        """A connection to a keeper that answers, and is of our version.
+
+        One that is not begins anew when we hang up, and then is what is installed by now.
+
+        Raises:
+            KeeperGoneError: there is none; one that hangs is as gone as one that is not there.
+        """
+        ours, theirs = ebpfsentinel.__version__, ""
+        for _ in range(2):
+            try:
+                door = self._connect()
+            except OSError as error:
+                raise KeeperGoneError(error.strerror or str(error)) from None
+            door.settimeout(patience_s)
+            theirs = _greet(door, ours)
+            if theirs == ours:
+                return door
             door.close()
-            raise KeeperGoneError(str(error)) from None
-        return door
+        raise KeeperGoneError(f"it is of version {theirs}, and we are of {ours}")
 
     def _told(self, call: calls.Part, otherwise: Any) -> Any:
         """What only tells of the kernel tells of nothing while the keeper is gone."""
@@ -436,3 +445,18 @@ def _exchanged(door: socket.socket, call: calls.Part, data: bytes) -> tuple[Any,
         for handle in handles:
             os.close(handle)
         raise
+
+
+def _greet(door: socket.socket, version: str) -> str:
+    """The version of the keeper at the other end.
+
+    Raises:
+        KeeperGoneError: it does not say; the connection is closed.
+    """
+    greeting = calls.Greet(version)
+    try:
+        answer, _ = _exchanged(door, greeting, wire.encode(greeting))
+    except (channel.ClosedError, wire.WireError) as error:
+        door.close()
+        raise KeeperGoneError(str(error)) from None
+    return "" if isinstance(answer, calls.Refused) else str(answer.value)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ebpfsentinel
 from ebpfsentinel.kernel.door import calls, wire
 from ebpfsentinel.kernel.flows import MAP as FLOW_TABLES
 from ebpfsentinel.kernel.maps import ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY, RINGBUF
@@ -138,6 +139,9 @@ class Server:
         self._floor = floor
 
     # What is loaded, and where it is attached.
+
+    def _greet(self, _: calls.Greet) -> str:
+        return ebpfsentinel.__version__
 
     def _load(self, call: calls.Load) -> None:
         self._kernel.load(self._charter().cards(call.domains))

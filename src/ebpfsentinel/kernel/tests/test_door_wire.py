@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.door.arrays import WireArray, describe, described, packed, unpacked
+from ebpfsentinel.kernel.door.remote import KeeperGoneError, RemoteKernel
 from ebpfsentinel.model import action as model
 from ebpfsentinel.model.floor import Connection, Floor
 from ebpfsentinel.model.flows import FlowFilter, PacketFilter
@@ -236,3 +237,26 @@ def test_who_hangs_up_in_the_midst_of_a_frame_is_gone():
         here.close()
         with pytest.raises(channel.ClosedError, match="closed"):
             channel.receive(there, 1 << 20)
+
+
+def test_a_keeper_of_another_version_is_given_a_chance_to_begin_anew_and_then_refused():
+    greeted = []
+
+    def old(there):
+        with there:
+            call = wire.decode_call(channel.receive(there, 1 << 20)[0])
+            greeted.append(call.version)
+            channel.send(there, wire.encode(calls.Done("0.0.0-old")))
+
+    def connect():
+        here, there = socket.socketpair()
+        threading.Thread(target=old, args=(there,)).start()
+        return here
+
+    kernel = RemoteKernel(connect)
+    with pytest.raises(KeeperGoneError, match=r"of version .*-old, and we are of"):
+        kernel.reserve(["eth0"])
+    assert len(greeted) == 2
+    assert "0.0.0-old" in kernel.trouble()
+    with pytest.raises(KeeperGoneError):
+        kernel.regain()
