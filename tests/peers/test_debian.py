@@ -201,6 +201,11 @@ class Booted(Host):
     def journal(self) -> str:
         return self._call("journalctl", "--no-pager", "-n", "40", "-u", "ebpfsentinel*")[1]
 
+    def mounts(self, unit: str) -> str:
+        """The mount namespace of a unit's process."""
+        pid = self.run("systemctl", "show", "--property=MainPID", "--value", unit).strip()
+        return self.run("readlink", f"/proc/{pid}/ns/mnt")
+
     def active(self) -> list[str]:
         """What systemd says of keeper and agent."""
         units = ("ebpfsentinel-keeper.service", "ebpfsentinel.service")
@@ -412,6 +417,9 @@ def test_systemd_runs_both_halves_and_upgrades_leave_no_gap(
     booted.install(packages[OLD])
     assert booted.active() == ["active", "active"]
     assert "guard0" in json.dumps(booted.ask("ebpf", "status")["interfaces"])
+    host_mounts = booted.run("readlink", "/proc/1/ns/mnt")
+    assert booted.mounts("ebpfsentinel-keeper") == host_mounts
+    assert booted.mounts("ebpfsentinel") != host_mounts
     (booted.root / "etc/ebpfsentinel/config.yaml").write_text(CONFIG)
     booted.run("systemctl", "restart", "ebpfsentinel")
     bad = spoilt(packages[NEW], tmp_path)
