@@ -351,7 +351,7 @@ def test_the_agent_survives_its_keeper_and_nothing_is_unjudged(place: Any, halve
     halves.keeper.kill()
     halves.keeper.wait()
     found = halves.until("broken")
-    assert any("the keeper is gone" in each["why"] for each in found["findings"])
+    assert any("the keeper cannot be reached" in each["why"] for each in found["findings"])
     assert place.arrivals(5353) == 0, "what is pinned judges on"
     assert halves.agent.process.poll() is None
     halves.keeper = halves.keep()
@@ -396,6 +396,22 @@ def test_what_others_change_is_noticed_through_the_keeper(place: Any, halves: Ha
     os.close(link)
     eventually(lambda: halves.agent.alerts("watch.tamper.hook.guard0 xdp"))
     eventually(lambda: place.arrivals(5353) == 0)
+    assert halves.until(*GOOD)
+
+
+def test_a_second_agent_is_told_that_there_is_one(place: Any, halves: Halves) -> None:
+    assert halves.agent.process is not None
+    second = place.tmp / "second.json"
+    settings = (
+        {"interfaces": ["guard0"]}
+        | halves.settings
+        | {"state_dir": str(place.tmp / "other"), "http_port": 8081}
+    )
+    settings |= {"metrics_port": 9091, "grpc_port": 50052}
+    second.write_text(json.dumps({"agent": settings}))
+    done = place.run(place.guarded, str(COMMAND), "-c", str(second))
+    assert done.returncode == 1
+    assert f"it serves process {halves.agent.process.pid} already" in done.stderr
     assert halves.until(*GOOD)
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from ebpfsentinel.kernel import pins
-from ebpfsentinel.kernel.door import channel, wire
+from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.door.charter import Charter
 from ebpfsentinel.kernel.door.serve import Server
 from ebpfsentinel.kernel.load import LinuxKernel
@@ -39,7 +39,7 @@ logger = logging.getLogger("ebpfsentinel.keeper")
 
 _LISTENING = 3
 """The first descriptor that a service manager passes (sd_listen_fds(3))."""
-_TICK_S, _STALLED_S, _READ_S = 1.0, 10.0, 60.0
+_TICK_S, _STALLED_S, _READ_S, _GREETING_S = 1.0, 10.0, 60.0, 0.5
 _ROOT = 0
 _LARGE = 1 << 17
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
@@ -178,17 +178,17 @@ class Keeper:
                 break
             client = self._accepted(listening)
             if client is not None:
-                self._serve(client)
+                self._serve(client, listening)
                 if not self._ending:
                     _begin_anew(listening)
 
-    def _wait(self, *sources: socket.socket) -> bool:
-        """Until one of them has something, or a second is over; True: it has."""
+    def _wait(self, *sources: socket.socket) -> int:
+        """Until one of them has something, or a second is over; the first that has, or -1."""
         handles = [source.fileno() for source in sources]
         found, _, _ = select.select([*handles, self._wake], [], [], _TICK_S)
         if self._wake in found:
             os.read(self._wake, 64)
-        return any(handle in found for handle in handles)
+        return next((handle for handle in handles if handle in found), -1)
 
     def _accepted(self, listening: socket.socket) -> socket.socket | None:
         if not select.select([listening], [], [], 0)[0]:
@@ -201,7 +201,7 @@ class Keeper:
         client.close()
         return None
 
-    def _serve(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket, listening: socket.socket | None = None) -> None:
         """Calls of one client, until it has gone or we end."""
         client.settimeout(_STALLED_S)
         allowed = self._allowed()
@@ -212,8 +212,11 @@ class Keeper:
         server = Server(kernel, self._allowed, [pid])
         try:
             while not self._ending and not server.left:
-                if self._wait(client):
+                ready = self._wait(client, *([listening] if listening else []))
+                if ready == client.fileno():
                     self._answer(server, client)
+                elif listening is not None and ready >= 0:
+                    self._turn_away(listening, pid)
                 server.look_after()
         except channel.ClosedError as error:
             logger.info("process %d has gone: %s", pid, error)
@@ -223,6 +226,18 @@ class Keeper:
             if self._ending and not server.left:
                 kernel.detach()
             client.close()
+
+    def _turn_away(self, listening: socket.socket, served: int) -> None:
+        """One at a time: who else would be served is told so."""
+        other = self._accepted(listening)
+        if other is not None:
+            busy = calls.Refused("kernel", f"it serves process {served} already")
+            other.settimeout(_GREETING_S)
+            with other, contextlib.suppress(channel.ClosedError):
+                _, handles = channel.receive(other, _LARGE)
+                for handle in handles:
+                    os.close(handle)
+                channel.send(other, wire.encode(busy))
 
     @staticmethod
     def _answer(server: Server, client: socket.socket) -> None:

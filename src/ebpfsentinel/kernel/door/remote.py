@@ -61,7 +61,7 @@ class KeeperGoneError(KernelError):
     """There is no keeper: what is in force stays or falls with ``agent.on_exit``."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the keeper is gone: {why}. {_REMEDY}")
+        super().__init__(f"the keeper cannot be reached: {why}. {_REMEDY}")
         self.why = why
 
 
@@ -459,4 +459,7 @@ def _greet(door: socket.socket, version: str) -> str:
     except (channel.ClosedError, wire.WireError) as error:
         door.close()
         raise KeeperGoneError(str(error)) from None
-    return "" if isinstance(answer, calls.Refused) else str(answer.value)
+    if isinstance(answer, calls.Refused):
+        door.close()
+        raise KeeperGoneError(answer.text)
+    return str(answer.value)
