@@ -368,12 +368,20 @@ def test_installed_upgraded_rolled_back_and_purged_under_traffic(
     print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")
 
 
-def spoilt(package: Path, folder: Path) -> Path:
+BRINGS_UP = """
+import sqlite3
+with sqlite3.connect("/var/lib/ebpfsentinel/ebpfsentinel.db") as database:
+    database.execute("PRAGMA user_version = 999")
+"""
+"""What a newer version might do to the database before it fails."""
+
+
+def spoilt(package: Path, folder: Path, first: str = "") -> Path:
     """The package, with an agent that takes every configuration and never starts."""
     target = folder / "spoilt.deb"
     subprocess.run(["dpkg-deb", "-R", package, folder / "spoilt"], check=True)
     run = folder / "spoilt/usr/lib/ebpfsentinel/packages/ebpfsentinel/cli/run.py"
-    run.write_text("raise SystemExit('this version does not run')\n")
+    run.write_text(f"{first}\nraise SystemExit('this version does not run')\n")
     for path in (run.parent / "__pycache__").glob("run.*.pyc"):
         path.unlink()
     control = folder / "spoilt/DEBIAN/control"
@@ -422,7 +430,7 @@ def test_systemd_runs_both_halves_and_upgrades_leave_no_gap(
     assert booted.mounts("ebpfsentinel") != host_mounts
     (booted.root / "etc/ebpfsentinel/config.yaml").write_text(CONFIG)
     booted.run("systemctl", "restart", "ebpfsentinel")
-    bad = spoilt(packages[NEW], tmp_path)
+    bad = spoilt(packages[NEW], tmp_path, BRINGS_UP)
     (booted.root / "opt/spoilt.deb").write_bytes(bad.read_bytes())
     with Traffic(booted.lab) as traffic:
         booted.install(packages[NEW])
@@ -432,6 +440,7 @@ def test_systemd_runs_both_halves_and_upgrades_leave_no_gap(
         assert f"Version {NEW} runs again" in said, said + booted.journal()
         assert booted.active() == ["active", "active"]
         assert booted.ask("status")["version"] == NEW
+        assert booted.ask("audit", "logs", "--action", "restored")["total"] == 1
         assert traffic.broken == ""
         traffic.stop()
         assert (traffic.leaked, traffic.passed) == (0, traffic.sent)

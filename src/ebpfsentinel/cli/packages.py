@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "ebpfsentinel"
 CACHE = Path("/var/cache/ebpfsentinel")
+SYSTEMD = Path("/run/systemd/system")
+"""There is this folder where systemd runs (sd_booted(3))."""
 _INFO = Path("/var/lib/dpkg/info")
 _TRY = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ebpfsentinel.cli import main; main()"
 
@@ -115,6 +117,13 @@ def _control(folder: Path) -> None:
     for path in _INFO.glob(f"{NAME}.*"):
         if path.suffix in (".postinst", ".prerm", ".postrm", ".conffiles", ".md5sums"):
             shutil.copy2(path, folder / path.suffix[1:])
+
+
+def stop() -> None:
+    """Let systemd, where it runs, start the agent no more; all stays in force."""
+    if SYSTEMD.is_dir():
+        _run(("systemctl", "kill", "--signal=SIGUSR1", "ebpfsentinel.service"))
+        _run(("systemctl", "stop", "ebpfsentinel.service"))
 
 
 def install(chosen: Package) -> str:

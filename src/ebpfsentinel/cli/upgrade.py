@@ -161,6 +161,7 @@ def _go_back(
     Raises:
         Failure: it does not come up either.
     """
+    packages.stop()  # or systemd would try the new one again
     before = ended(folder)
     if schema(folder / FILE) > archive.check(kept).schema:
         restoring.restore(kept, folder, session.config or DEFAULT_CONFIG, force=True)

@@ -62,7 +62,7 @@ def holder(folder: Path) -> int:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
     finally:
         os.close(fd)
-    return 0 if kind == fcntl.F_UNLCK else int(pid)
+    return int(pid) if kind == fcntl.F_RDLCK else 0  # who has it alone is no agent
 
 
 @contextlib.contextmanager
