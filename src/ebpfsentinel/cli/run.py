@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +24,6 @@ from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from ebpfsentinel.api.serve import Listeners
 
@@ -129,7 +131,9 @@ async def _watch(agent: Agent, asked: asyncio.Event, ended: asyncio.Event) -> No
 
 
 def _watch_command(agent: Agent) -> str:
-    words = [".venv/bin/ebpfsentinel-agent alerts watch"]
+    name = Path(sys.argv[0]).name
+    on_path = shutil.which(name) == sys.argv[0]
+    words = [name if on_path else sys.argv[0], "alerts watch"]
     if agent.tls.enabled:
         words.append("--tls --ca CA.pem")
     if agent.settings.auth.enabled:
