@@ -148,7 +148,9 @@ class Ring:
         Returns how many there were, and how many of them were not discarded.
         """
         before_end = (self._size - (position & (self._size - 1))) // self._stride
-        if limit and not before_end:
+        if not limit:
+            return 0, 0
+        if not before_end:
             return self._take_parted(position, rows, filled)
         limit = min(limit, before_end)
         headers = self._column(np.dtype("<u4"), position, 0, limit).copy()
