@@ -334,7 +334,7 @@ def rule(host: Host) -> int:
     return int(found["no-udp"]["packets"])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_installed_upgraded_rolled_back_and_purged_under_traffic(
     host: Host, packages: dict[str, Path]
 ) -> None:
@@ -391,7 +391,7 @@ def spoilt(package: Path, folder: Path, first: str = "") -> Path:
     return target
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_upgrade_verb_goes_back_by_itself_and_nothing_is_unjudged(
     host: Host, packages: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -417,7 +417,7 @@ def test_the_upgrade_verb_goes_back_by_itself_and_nothing_is_unjudged(
     print(f"{traffic.sent} of each, slowest echo {traffic.slowest_s * 1000:.0f} ms")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_systemd_runs_both_halves_and_upgrades_leave_no_gap(
     booted: Booted, packages: dict[str, Path], tmp_path: Path
 ) -> None:
