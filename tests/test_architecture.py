@@ -39,6 +39,8 @@ STANDARDS = {
     "sinks/senders/otlp.py",
 }
 """They write words of a standard, or system calls, that are names of domains here as well."""
+HOMONYMS = re.compile(r"dynamic_dns|dns\.(asyncresolver|exception)")
+"""A word of the reference's configuration, and a library."""
 
 
 def python_files():
@@ -90,6 +92,7 @@ def names_it(name, text):
     """
     if text == name:
         return True
+    text = HOMONYMS.sub("", text)
     joined = rf"(?<![A-Za-z]){name}(?=[_/:]|\.\w)|(?<=[_/:.]){name}(?![A-Za-z])"
     return re.search(joined, text) is not None
 
