@@ -191,12 +191,12 @@ def _nftables(text: str, frames: int) -> Iterator[Way]:
 
 
 def _in_turns(ways: Sequence[contextlib.AbstractContextManager[Way]]) -> list[list[float]]:
-    """Frames per second of each way, turn by turn; every frame was dropped."""
+    """Frames per second of each way, turn by turn; all were dropped (a veth may lose some)."""
     with contextlib.ExitStack() as stack:
         carried = [stack.enter_context(way) for way in ways]
         turns = [[rate(flood, frames) for flood, frames, _ in carried] for _ in range(TURNS)]
         for _, frames, dropped in carried:
-            assert dropped() >= TURNS * (frames + _FIRST)
+            assert dropped() > 0.99 * TURNS * (frames + _FIRST)
     return turns
 
 

@@ -50,13 +50,15 @@ def _may_hold_secrets(tree: Any, kind: mi.Type) -> bool:
 
 
 def _may_hide(kind: mi.Type) -> bool:
-    return bool(notes(kind).get("x-secret")) or isinstance(bare(kind), mi.AnyType)
+    about = notes(kind)
+    secret = about.get("x-secret") or about.get("x-mask")
+    return bool(secret) or isinstance(bare(kind), mi.AnyType)
 
 
 def _mask(tree: Any, kind: mi.Type) -> Any:
     if isinstance(tree, str):
         return _USERINFO.sub(MASK, tree)
-    if not isinstance(tree, dict | list):
+    if not isinstance(tree, dict | list) or not _may_hold_secrets(tree, kind):
         return tree
     pairs = [(key, _masked_value(key, found, at)) for key, found, at in inner(tree, kind)]
     return dict(pairs) if isinstance(tree, dict) else [found for _, found in pairs]
