@@ -43,7 +43,15 @@ if TYPE_CHECKING:
     from ebpfsentinel.domains.firewall.groups import Ranges
     from ebpfsentinel.model.domain import Surroundings
 
-_PROTOCOLS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.ICMP: 1, Protocol.ICMPV6: 58}
+_PROTOCOLS = {
+    Protocol.TCP: only(6),
+    Protocol.UDP: only(17),
+    Protocol.ICMP: only(1),
+    Protocol.ICMPV6: only(58),
+}
+_PROTOCOL = FwField.FW_PROTOCOL
+_SRC_ADDR, _DST_ADDR = FwField.FW_SRC_ADDR, FwField.FW_DST_ADDR
+_SRC_PORT, _DST_PORT = FwField.FW_SRC_PORT, FwField.FW_DST_PORT
 _ACTIONS = {
     RuleAction.ALLOW: PacketAction.ACTION_PASS,
     RuleAction.DENY: PacketAction.ACTION_DROP,
@@ -67,10 +75,11 @@ _MATTERS = (
 """What rules are understood by, of the surroundings."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CheckedRule:
-    """A rule whose texts have been understood. ``origin`` is system, config or runtime.
+    """A rule whose texts have been understood; not to be changed (see :class:`RankedRule`).
 
+    ``origin`` is system, config or runtime.
     ``ranked`` has the rule as the classifier of a family sees it; a family that is not there has no
     packet that could match.
     """
@@ -190,11 +199,11 @@ class Checker:
         ranked = {}
         for family in _BITS if all(asks.values()) else ():
             if (src is None or family in src) and (dst is None or family in dst):
-                found = dict(asks)
+                found = asks.copy()
                 if src is not None:
-                    found[FwField.FW_SRC_ADDR] = src[family]
+                    found[_SRC_ADDR] = src[family]
                 if dst is not None:
-                    found[FwField.FW_DST_ADDR] = dst[family]
+                    found[_DST_ADDR] = dst[family]
                 ranked[family] = RankedRule(
                     action, found, family == 6, cpu, mirror, priority, limit is not None
                 )
@@ -206,12 +215,12 @@ class Checker:
         """The rule's conditions but those on addresses; an empty one never holds."""
         asks: dict[int, Ranges] = {}
         if rule.protocol is not Protocol.ANY:
-            asks[FwField.FW_PROTOCOL] = only(_PROTOCOLS[rule.protocol])
+            asks[_PROTOCOL] = _PROTOCOLS[rule.protocol]
         src, dst, src_alias, dst_alias = ports_of(rule)
         if src is not None or src_alias is not None:
-            asks[FwField.FW_SRC_PORT] = self._port(f"{place}.src_port", src, src_alias)
+            asks[_SRC_PORT] = self._port(f"{place}.src_port", src, src_alias)
         if dst is not None or dst_alias is not None:
-            asks[FwField.FW_DST_PORT] = self._port(f"{place}.dst_port", dst, dst_alias)
+            asks[_DST_PORT] = self._port(f"{place}.dst_port", dst, dst_alias)
         if has_rare_conditions(rule):
             asks.update(rare_conditions(rule, place))
         if asks_for_owner(rule):
