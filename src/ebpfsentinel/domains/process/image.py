@@ -32,7 +32,8 @@ NONE_ID = 0xFFFFFFFF
 """How the kernel writes that there is no such id."""
 
 _DELETED = " (deleted)"
-_CACHE = 32_768
+_CACHE_BYTES, _ENTRY_BYTES = 1 << 21, 400
+"""Of the texts of one cache, and what an entry takes beside its own."""
 
 
 class Image(NamedTuple):
@@ -125,18 +126,21 @@ def script_of(image: Image) -> str:
 
 
 class Texts:
-    """A bounded cache of one way to decode."""
+    """A bounded cache of one way to decode: by bytes, since whoever executes chooses the texts."""
 
     def __init__(self, decode: Callable[[bytes], Any]) -> None:
         self._decode = decode
         self._cache: dict[bytes, Any] = {}
+        self._bytes = 0
 
     def __call__(self, raw: bytes) -> Any:
         """The decoded value of ``raw``."""
         value = self._cache.get(raw)
         if value is None:
-            if len(self._cache) >= _CACHE:
+            self._bytes += len(raw) + _ENTRY_BYTES
+            if self._bytes > _CACHE_BYTES:
                 self._cache.clear()
+                self._bytes = len(raw) + _ENTRY_BYTES
             value = self._cache[raw] = self._decode(raw)
         return value
 

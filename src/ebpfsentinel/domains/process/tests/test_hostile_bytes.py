@@ -22,6 +22,7 @@ from ebpfsentinel.domains.process.events import (
     PROCESS_TASK,
 )
 from ebpfsentinel.domains.process.fields import FIELDS
+from ebpfsentinel.domains.process.image import Texts
 from ebpfsentinel.domains.process.views import flat, nested
 from ebpfsentinel.model.conditions import FieldType
 
@@ -111,3 +112,16 @@ ID = "0123456789abcdef" * 4
 )
 def test_container_ids(path, found):
     assert container_id(path) == found
+
+
+@pytest.mark.parametrize("size", [8, 4096])
+def test_texts_that_never_come_again_take_no_more_and_no_more_memory(size):
+    """Who executes chooses them: a cache by number would hold a hundred megabytes of argv."""
+    texts = Texts(lambda raw: tuple(raw.decode().split(" ")))
+    largest = 0
+    for number in range(20_000):
+        raw = f"{number} ".encode().ljust(size, b"x")
+        assert texts(raw)[0] == str(number)
+        largest = max(largest, sum(map(len, texts._cache)) if number % 500 == 0 else 0)
+    assert 0 < largest <= 1 << 21
+    assert len(texts._cache) <= (1 << 21) // 400
