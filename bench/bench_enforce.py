@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RULES, ADDED_TO, ADDS = 4096, 4000, 200
-ROUNDS, TURNS = 3, 41
+ROUNDS, TURNS = 5, 41
 DENIED, OTHER = 4242, 4243
 _API = 8080
 _TABLE = "add table ip bench\ndelete table ip bench\nadd table ip bench\n"

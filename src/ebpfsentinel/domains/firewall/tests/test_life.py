@@ -42,6 +42,9 @@ def build(tmp, *changes):
     return dataclasses.replace(DOMAIN, object=str(made))
 
 
+_SO_RCVBUFFORCE = 33
+
+
 class Traffic:
     """Datagrams to a denied and to an allowed port in turn, until told to stop, slowly enough."""
 
@@ -49,6 +52,8 @@ class Traffic:
         self._receivers = {
             port: network.agent.socket(socket.SOCK_DGRAM, port) for port in (DENIED, ALLOWED)
         }
+        for receiver in self._receivers.values():  # our threads may wait for one another
+            receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
         self._sender = network.peer.socket(socket.SOCK_DGRAM)
         self._to = network.agent.ipv4
         self._stop = threading.Event()
