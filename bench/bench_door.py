@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bench.bench_agent import _rss_mb
 from bench.bench_api import PRESENT, Client, rule
 from bench.bench_ring import produce, read
 from ebpfsentinel.kernel.build import compile_object
@@ -169,11 +170,6 @@ def memory() -> dict[str, Any]:
         children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
         both = [_rss_mb(pid) for pid in (agent.pid, *map(int, children[:1]))]
     return _row("RSS of agent and keeper, all domains on, idle", "MB", 170, 120, [sum(both)])
-
-
-def _rss_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def _row(name: str, unit: str, must: float, aim: float, values: list[float]) -> dict[str, Any]:

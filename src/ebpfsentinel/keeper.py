@@ -9,7 +9,6 @@ it hold goes as if a process had ended, and enforcement stays or falls with ``ag
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import getopt
 import logging
 import os
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from ebpfsentinel.kernel import pins
+from ebpfsentinel.kernel import heap, pins
 from ebpfsentinel.kernel.door import calls, channel, wire
 from ebpfsentinel.kernel.door.charter import Charter
 from ebpfsentinel.kernel.door.serve import Server
@@ -42,7 +41,6 @@ _LISTENING = 3
 _TICK_S, _STALLED_S, _READ_S, _GREETING_S = 1.0, 10.0, 60.0, 0.5
 _ROOT = 0
 _LARGE = 1 << 17
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 class KeeperError(Exception):
@@ -248,20 +246,7 @@ class Keeper:
         channel.send(client, answer, handles)
         if len(data) > _LARGE or handles:
             del data, answer
-            _give_back()
-
-
-def _set_up_memory() -> None:
-    """One arena, and what is large is given back as soon as it is free (mallopt(3))."""
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc has it, musl has not
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_THRESHOLD, _LARGE)
-
-
-def _give_back() -> None:
-    """What malloc holds on to goes back to the kernel."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+            heap.give_back()
 
 
 def _peer(client: socket.socket) -> tuple[int, int]:
@@ -367,7 +352,7 @@ def arguments(words: Sequence[str]) -> Options:
 def main() -> None:
     """The entry point; the command line's verb ``keeper`` ends in it."""
     logging.basicConfig(format="keeper: %(message)s", level=logging.INFO, stream=sys.stderr)
-    _set_up_memory()
+    heap.one_arena(_LARGE)
     try:
         Keeper(arguments(sys.argv[1:])).run()
     except (KeeperError, KernelError) as error:

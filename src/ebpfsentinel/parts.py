@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -24,7 +23,7 @@ from ebpfsentinel.enrichment import Enricher
 from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.flow import Flow
 from ebpfsentinel.guardian import Guardian
-from ebpfsentinel.kernel import interfaces
+from ebpfsentinel.kernel import heap, interfaces
 from ebpfsentinel.machine import Machine
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.kernel import DomainRefused, KernelError, OnMissing
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _AUTO = "auto"
-_M_ARENA_MAX = -8
 _YOUNG = 50_000
 """So many new objects are not looked through for cycles yet."""
 
@@ -313,24 +311,13 @@ def settle() -> None:
     gc.freeze()
 
 
-def few_arenas() -> None:
-    """One arena of malloc for all threads (mallopt(3)), before there are any.
-
-    Each thread would have its own, and none gives back what lies below its top: a leak in all but
-    name, of some megabytes within hours.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc has it, musl has not
-        mallopt(_M_ARENA_MAX, 1)
-
-
 def tidy() -> None:
     """Collect the cycles of the last minute: the threshold of :func:`settle` is hours away.
 
     And give back to the kernel what malloc holds on to: a twentieth of our memory within an hour.
     """
     gc.collect()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it, musl has not
-        trim(0)
+    heap.give_back()
 
 
 def _open_store(settings: CoreSettings) -> Store:

@@ -17,9 +17,10 @@ from ebpfsentinel import domains
 from ebpfsentinel.agent import Agent
 from ebpfsentinel.cli.service import ServiceManager
 from ebpfsentinel.config import discover
+from ebpfsentinel.kernel import heap
 from ebpfsentinel.model.kernel import KernelError
 from ebpfsentinel.model.settings import SettingsError
-from ebpfsentinel.parts import few_arenas, set_up_logging
+from ebpfsentinel.parts import set_up_logging
 from ebpfsentinel.sinks import announce
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run_agent(config: Path | None, overrides: Mapping[str, Any]) -> int:
     Raises:
         SettingsError, KernelError: it cannot start.
     """
-    few_arenas()
+    heap.one_arena()
     flags = dict(overrides)
     if config is None:
         flags.setdefault("agent.interfaces", ["auto"])
