@@ -122,11 +122,12 @@ def put(kernel, number, owner, last_ns=1):
     ends = Ends(6, "2001:db8::9", 40000 + number, "2001:db8::1", 443)
     row = np.zeros(1, kernel.layout.flow)
     row["key"] = ends.key(kernel.layout.flow["key"])
-    row["lapse_ns"], row["last_ns"], row["status"] = FOREVER_NS, last_ns, Stage.ESTABLISHED
+    row["lapse_ns"], row["status"] = FOREVER_NS, Stage.ESTABLISHED
     local = int(row["key"]["port"][0, 1] != 443)
     row["status"] |= local << 5
-    row["owner"]["pid"][0, local], row["owner"]["start_ns"][0, local] = owner.pid, owner.start_ns
-    row["bytes"][0, local] = 100
+    end = row["end"][0, local]
+    end["owner"]["pid"], end["owner"]["start_ns"] = owner.pid, owner.start_ns
+    end["last_ns"], end["bytes"] = last_ns, 100
     assert kernel.put_flows(row) == 1
     return ends
 

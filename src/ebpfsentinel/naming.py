@@ -99,10 +99,10 @@ class Naming:
         rows = self._fresh()
         if rows is None or not len(rows):
             return
-        owner = rows["owner"]
+        owner = rows["end"]["owner"]
         mine = (owner["pid"] == pid) & (owner["start_ns"] == start_ns)
         at, end = np.nonzero(mine)
-        last = np.argsort(rows["last_ns"][at])[::-1][:MOST_FLOWS]
+        last = np.argsort(rows["end"]["last_ns"].max(axis=1)[at])[::-1][:MOST_FLOWS]
         for row, local in zip(rows[at[last]], end[last].tolist(), strict=True):
             yield _flow(row, local)
 
@@ -136,6 +136,6 @@ def _flow(row: Any, local: int) -> dict[str, Any]:
         "remote_port": int(key["port"][remote]),
         "opened_by": "local" if int(opened_by(one)[0]) == local else "remote",
         "state": Stage(int(stages(one)[0])).word,
-        "bytes_out": int(row["bytes"][local]),
-        "bytes_in": int(row["bytes"][remote]),
+        "bytes_out": int(row["end"]["bytes"][local]),
+        "bytes_in": int(row["end"]["bytes"][remote]),
     }

@@ -76,12 +76,8 @@ def replied(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((rows["status"] >> _SEEN & 3) == 3, np.bool_)
 
 
-def sides(rows: NDArray[Any], column: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A column that has a value for each end: that of who opened it, and that of who answers.
-
-    ``packets``, ``bytes`` and ``owner`` have shape ``(n, 2)``; ``addr`` and ``port`` are the key's.
-    """
-    values = rows["key"][column] if column in ("addr", "port") else rows[column]
+def sides(rows: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of ``values``, one for each end (shape ``(n, 2, ...)``): who opened it, and who answers."""
     at, first = np.arange(len(rows)), opened_by(rows)
     return values[at, first], values[at, 1 - first]
 
@@ -173,10 +169,10 @@ class FlowFilter:
         meant = np.ones(len(rows), np.bool_)
         family = rows["key"]["family"]
         networks, spans = (self.source, self.destination), (self.source_ports, self.ports)
-        for addr, network in zip(sides(rows, "addr"), networks, strict=True):
+        for addr, network in zip(sides(rows, rows["key"]["addr"]), networks, strict=True):
             if network is not None:
                 meant &= within(addr, family, network)
-        for port, span in zip(sides(rows, "port"), spans, strict=True):
+        for port, span in zip(sides(rows, rows["key"]["port"]), spans, strict=True):
             if span is not None:
                 meant &= (port >= span[0]) & (port <= span[1])
         return meant

@@ -73,13 +73,13 @@ static __always_inline void ct_first_packet(struct track *track, struct flow_ent
 
 	__builtin_memset(entry, 0, sizeof(*entry));
 	entry->key = track->search.key;
-	entry->start_ns = entry->last_ns = track->now_ns;
+	entry->start_ns = entry->end[from].last_ns = track->now_ns;
 	entry->ifindex = track->packet->ifindex;
 	entry->status = stage | opener << FLOW_OPENED_BY | 1u << (FLOW_SEEN + from);
 	if (stage == FLOW_PICKED_UP)
 		entry->status |= FLOW_MIDSTREAM;
-	entry->packets[from] = 1;
-	entry->bytes[from] = track->packet->bytes;
+	entry->end[from].packets = 1;
+	entry->end[from].bytes = track->packet->bytes;
 }
 
 /*

@@ -51,7 +51,7 @@ class Changes:
 def told(rows: NDArray[Any], boot_offset_ns: int) -> Iterator[dict[str, Any]]:
     """Each row as it is told."""
     first, where = opened_by(rows).tolist(), stages(rows).tolist()
-    packets, size = sides(rows, "packets"), sides(rows, "bytes")
+    packets, size = (sides(rows, rows[name]) for name in ("packets", "bytes"))
     for at, row in enumerate(rows):
         change = CtChange(int(row["change"]))
         yield {

@@ -81,9 +81,7 @@ def order(rows: NDArray[Any], by: str, limit: int) -> NDArray[Any]:
     """
     if by not in _SORTS:
         raise SettingsError("sort", f"{by!r} is no order", nearest(by, _SORTS, "Orders"))
-    column = {"last_seen": "last_ns", "start": "start_ns"}.get(by, by)
-    values = rows[column]
-    weight = values.sum(axis=1) if values.ndim > 1 else values
+    weight = _weight(rows, by)
     if len(rows) > limit:
         most = np.argpartition(weight, len(rows) - limit)[len(rows) - limit :]
     else:
@@ -91,10 +89,18 @@ def order(rows: NDArray[Any], by: str, limit: int) -> NDArray[Any]:
     return np.asarray(rows[most[np.argsort(weight[most], kind="stable")[::-1]]])
 
 
+def _weight(rows: NDArray[Any], by: str) -> NDArray[Any]:
+    if by == "start":
+        return np.asarray(rows["start_ns"])
+    if by == "last_seen":
+        return np.asarray(rows["end"]["last_ns"].max(axis=1))
+    return np.asarray(rows["end"][by].sum(axis=1))
+
+
 def views(rows: NDArray[Any], boot_offset_ns: int) -> Sequence[dict[str, Any]]:
     """Each flow as it is shown."""
     first, where = opened_by(rows).tolist(), stages(rows).tolist()
-    packets, size = sides(rows, "packets"), sides(rows, "bytes")
+    packets, size = (sides(rows, rows["end"][name]) for name in ("packets", "bytes"))
     return [
         {
             **ends(row["key"], first[at]),
@@ -104,10 +110,10 @@ def views(rows: NDArray[Any], boot_offset_ns: int) -> Sequence[dict[str, Any]]:
             "bytes_fwd": int(size[0][at]),
             "bytes_rev": int(size[1][at]),
             "start_ns": int(row["start_ns"]) + boot_offset_ns,
-            "last_seen_ns": int(row["last_ns"]) + boot_offset_ns,
+            "last_seen_ns": int(row["end"]["last_ns"].max()) + boot_offset_ns,
             "expires_ns": int(row["lapse_ns"]) + boot_offset_ns,
             "ifindex": int(row["ifindex"]),
-            **owners(row["owner"], first[at]),
+            **owners(row["end"]["owner"], first[at]),
         }
         for at, row in enumerate(rows)
     ]

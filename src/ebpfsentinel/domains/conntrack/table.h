@@ -104,10 +104,10 @@ __noinline int ct_tell(const struct flow_entry *entry, __u64 now_ns, __u32 chang
 	event->timestamp_ns = now_ns;
 	event->start_ns = entry->start_ns;
 	event->key = entry->key;
-	event->packets[0] = entry->packets[0];
-	event->packets[1] = entry->packets[1];
-	event->bytes[0] = entry->bytes[0];
-	event->bytes[1] = entry->bytes[1];
+	event->packets[0] = entry->end[0].packets;
+	event->packets[1] = entry->end[1].packets;
+	event->bytes[0] = entry->end[0].bytes;
+	event->bytes[1] = entry->end[1].bytes;
 	event->status = entry->status;
 	event->ifindex = entry->ifindex;
 	event->change = change;

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.domains.conntrack.settings import ConntrackSettings
     from ebpfsentinel.model.domain import Surroundings
 
-VERSION = 1
+VERSION = 2
 """``FLOW_VERSION`` of ``flow_table.h``."""
 _FILLED = WAYS - 1
 """Of the ways of a set, those that max_entries counts: so that as many flows find a place."""

@@ -124,9 +124,9 @@ static __always_inline void ct_follow(struct track *track, struct flow_set *set,
 		ct_begin(track);
 		return;
 	}
-	__sync_fetch_and_add(&entry->packets[from], 1);
-	__sync_fetch_and_add(&entry->bytes[from], track->packet->bytes);
-	entry->last_ns = track->now_ns;
+	__sync_fetch_and_add(&entry->end[from].packets, 1);
+	__sync_fetch_and_add(&entry->end[from].bytes, track->packet->bytes);
+	entry->end[from].last_ns = track->now_ns;
 	if (track->leaves && track->packet->protocol == PROTOCOL_UDP && ct_head(track)->names)
 		flow_name_sender(track->ctx, entry, from);
 	track->packet->flow_state =

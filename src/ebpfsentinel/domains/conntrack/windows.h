@@ -130,8 +130,8 @@ static __always_inline bool ct_fits(const struct ct_segment *segment,
 static __noinline bool ct_in_window(struct __sk_buff *ctx, const struct packet *packet,
 				    struct flow_entry *entry, __u32 from)
 {
-	struct flow_window *sender = &entry->window[from & 1];
-	struct flow_window *receiver = &entry->window[~from & 1];
+	struct flow_window *sender = &entry->end[from & 1].window;
+	struct flow_window *receiver = &entry->end[~from & 1].window;
 	struct ct_segment segment;
 	__u32 window;
 

@@ -268,7 +268,7 @@ FLOW_SOURCE = _record(
 )
 
 TR_HEAD = _record(
-    232,
+    744,
     (
         ("hash_keys", ("<u8", (12,)), 0),
         ("timeout_ns", (("<u8", (4,)), (4,)), 96),
@@ -276,6 +276,7 @@ TR_HEAD = _record(
         ("masquerade", "<u2", 228),
         ("prefixes", "|u1", 230),
         ("pad", "|u1", 231),
+        ("judged_since_ns", ("<u8", (64,)), 232),
     ),
 )
 
@@ -536,19 +537,26 @@ FLOW_WINDOW = _record(
     ),
 )
 
+FLOW_END = _record(
+    64,
+    (
+        ("last_ns", "<u8", 0),
+        ("packets", "<u8", 8),
+        ("bytes", "<u8", 16),
+        ("window", FLOW_WINDOW, 24),
+        ("owner", FLOW_OWNER, 40),
+    ),
+)
+
 FLOW_ENTRY = _record(
     192,
     (
         ("key", FLOW_KEY, 0),
-        ("last_ns", "<u8", 40),
-        ("start_ns", "<u8", 48),
-        ("status", "<u4", 56),
-        ("ifindex", "<u4", 60),
-        ("packets", ("<u8", (2,)), 64),
-        ("bytes", ("<u8", (2,)), 80),
-        ("window", (FLOW_WINDOW, (2,)), 96),
-        ("owner", (FLOW_OWNER, (2,)), 128),
-        ("spare", ("<u8", (2,)), 176),
+        ("start_ns", "<u8", 40),
+        ("status", "<u4", 48),
+        ("ifindex", "<u4", 52),
+        ("spare", "<u8", 56),
+        ("end", (FLOW_END, (2,)), 64),
     ),
 )
 

@@ -64,8 +64,8 @@ static __noinline int put_receiver(const struct fw_head *head, struct packet *pa
 	struct flow_search search;
 	const struct flow_entry *entry = flow_of(packet, data, end, &search);
 
-	if (entry && entry->owner[(search.from ^ 1) & 1].start_ns)
-		return put_owner(&entry->owner[(search.from ^ 1) & 1]);
+	if (entry && entry->end[(search.from ^ 1) & 1].owner.start_ns)
+		return put_owner(&entry->end[(search.from ^ 1) & 1].owner);
 	return put_owner(listener_of(packet, head->netns));
 }
 

@@ -7,6 +7,7 @@
 #ifndef EBPFSENTINEL_BEGINNING_H
 #define EBPFSENTINEL_BEGINNING_H
 
+#include "flows.h"
 #include "matching.h"
 #include "report.h"
 
@@ -238,6 +239,27 @@ static __always_inline __u32 find_rule(struct __sk_buff *ctx, const struct nat_r
 	return walk.found;
 }
 
+/*
+ * Is the packet of a flow that rules are not to be asked about: does it answer, or is the flow older than the
+ * rules? One that nobody has answered yet is not spared: it may be that it waits for just these rules.
+ */
+static __noinline bool is_settled(struct __sk_buff *ctx, struct packet *packet,
+				  const struct tr_head *head)
+{
+	struct flow_search search;
+	const struct flow_entry *entry;
+
+	if ((packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+		return false;
+	entry = flow_of(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &search);
+	if (!entry || entry->status & FLOW_ENDED)
+		return false;
+	if ((entry->status >> FLOW_OPENED_BY & 1) != search.from)
+		return true;
+	return entry->start_ns < judged_since(head, packet) &&
+	       entry->status >> (FLOW_SEEN + (search.from ^ 1)) & 1;
+}
+
 static __always_inline __u8 flags_of(const struct nat_rule *rule)
 {
 	if (rule && rule->what == NAT_MASQ)
@@ -256,6 +278,8 @@ rule_for(struct __sk_buff *ctx, const struct nat_rules *rules, struct packet *pa
 
 	if (hook == TR_EGRESS && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK))
 		return 0; /* nobody begins a flow like that: it answers one from before the table */
+	if (is_settled(ctx, packet, head))
+		return 0;
 	found = find_rule(ctx, rules, packet, head, work, hook, false);
 	place = found - 1;
 	barrier_var(place); /* what is compared is what is used, for the verifier of Linux 6.1 */

@@ -53,6 +53,13 @@ struct {
 } nat_locks SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat_marks);
+} nat_marks SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
@@ -89,6 +96,20 @@ static __always_inline enum tr_class class_of(__u8 protocol)
 	if (protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6)
 		return TR_CLASS_ICMP;
 	return TR_CLASS_OTHER;
+}
+
+/* The mark of what passes this hook with these addresses; 0: there is no map. */
+static __always_inline __u8 *mark_of(const struct tr_head *head, const __u32 *src, const __u32 *dst,
+				     enum tr_hook hook)
+{
+	const __u32 *near = hook == TR_INGRESS ? dst : src;
+	const __u64 *keys = head->hash_keys;
+	__u64 sum = keys[0] + keys[1] * near[0] + keys[2] * near[1] + keys[3] * near[2] +
+		    keys[4] * near[3];
+	__u32 zero = 0;
+	struct nat_marks *marks = bpf_map_lookup_elem(&nat_marks, &zero);
+
+	return marks ? &marks->put[hook & 1][sum >> 52] : 0;
 }
 
 static __always_inline struct tr_entry *entry_at(__u32 place)
@@ -298,9 +319,14 @@ __noinline __u32 nat_put(const struct tr_entry *made, __u64 now_ns)
 	struct nat_lock *lock;
 	__u32 home, place;
 	__u64 hash;
+	__u8 *mark;
 
 	if (!head || !made)
 		return PUT_FULL;
+	mark = mark_of(head, made->from.src_addr, made->from.dst_addr, made->from.hook);
+	if (!mark)
+		return PUT_FULL;
+	*mark = 1;
 	hash = tr_hash(head, &made->from);
 	home = tr_first_set(hash) & (NAT_LOCKS - 1);
 	lock = bpf_map_lookup_elem(&nat_locks, &home);

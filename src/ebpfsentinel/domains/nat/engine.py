@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ebpfsentinel.domains.nat.alerting import MAX_ALERTS, event_alert, full_aler
 from ebpfsentinel.domains.nat.checking import Checked, Checker
 from ebpfsentinel.domains.nat.events import NAT_COUNT, NAT_RULE_COUNT
 from ebpfsentinel.domains.nat.settings import NatSettings
-from ebpfsentinel.domains.nat.tables import NUMBERS, Links, compiled, head
+from ebpfsentinel.domains.nat.tables import NUMBERS, Links, Since, compiled, head, judged_since
 from ebpfsentinel.domains.nat.views import prefix_view, rule_view
 from ebpfsentinel.model.action import Lend, MapDelete, MapWrite, Swap
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
@@ -44,7 +44,7 @@ class Rules:
 
     A rule keeps its number as long as it means the same; ``names`` also keeps the ids of rules that
     are gone, for translations that live on. ``masquerade`` counts how often ``links``, the
-    addresses of the interfaces, have changed.
+    addresses of the interfaces, have changed; ``since`` is of :func:`~.tables.judged_since`.
     """
 
     settings: NatSettings
@@ -57,6 +57,7 @@ class Rules:
     boot_offset_ns: int = 0
     host_rules: tuple[str, ...] = ()
     last: int = 0
+    since: Since = field(default_factory=dict)
 
 
 class NatEngine:
@@ -83,6 +84,7 @@ class NatEngine:
             links={str(k): tuple(v) for k, v in memo.get("links", {}).items()},
             masquerade=int(memo.get("masquerade", 0)),
             last=int(memo.get("last", 0)),
+            since=memo.get("since", {}),
         )
         self._secret = bytes.fromhex(str(memo.get("secret", "")))
 
@@ -107,8 +109,10 @@ class NatEngine:
             around.interfaces,
             alert=settings.mode is Mode.ALERT,
         )
+        slots, now_ns = around.interfaces, around.now_ns - around.boot_offset_ns
+        state = replace(state, since=judged_since(made, slots, self._now.since, now_ns))
         fresh = sorted(set(state.numbers.values()) - set(self._now.numbers.values()))
-        of_all = head(secret, state.masquerade, prefixes=bool(checked.prefixes))
+        of_all = head(secret, state.masquerade, state.since, slots, prefixes=bool(checked.prefixes))
         actions: tuple[Action, ...] = (
             *([MapDelete("nat_rule_count", np.array(fresh, np.uint32))] if fresh else []),
             Swap("nat_rules", 0, made),
@@ -120,6 +124,7 @@ class NatEngine:
             "last": state.last,
             "links": {name: list(found) for name, found in state.links.items()},
             "masquerade": state.masquerade,
+            "since": state.since,
             "secret": secret.hex(),
         }
         until_ns = around.now_ns + _SURVEY_NS if settings.enabled else None

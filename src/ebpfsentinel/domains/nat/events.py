@@ -175,6 +175,80 @@ INTERFACES = _record(
     ),
 )
 
+FLOW_FRAGMENT_KEY = _record(
+    40,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("id", "<u4", 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("pad", "<u2", 38),
+    ),
+)
+
+FLOW_FRAGMENT = _record(
+    16,
+    (
+        ("seen_ns", "<u8", 0),
+        ("src_port", "<u2", 8),
+        ("dst_port", "<u2", 10),
+        ("pad", "<u4", 12),
+    ),
+)
+
+FLOW_COUNT = _record(
+    152,
+    (
+        ("created", "<u8", 0),
+        ("moved_in", "<u8", 8),
+        ("move_lost", "<u8", 16),
+        ("expired", "<u8", 24),
+        ("replaced", "<u8", 32),
+        ("ended", "<u8", 40),
+        ("evicted", ("<u8", (4,)), 48),
+        ("full", "<u8", 80),
+        ("raced", "<u8", 88),
+        ("tracked", "<u8", 96),
+        ("invalid", "<u8", 104),
+        ("related", "<u8", 112),
+        ("fragments_lost", "<u8", 120),
+        ("sources_full", "<u8", 128),
+        ("sweep_ns", "<u8", 136),
+        ("sweep_next", "<u8", 144),
+    ),
+)
+
+FLOW_SOURCE_KEY = _record(
+    20,
+    (
+        ("addr", ("<u4", (4,)), 0),
+        ("family", "<u4", 16),
+    ),
+)
+
+FLOW_SOURCE = _record(
+    16,
+    (
+        ("flows", "<u4", 0),
+        ("half_open", "<u4", 4),
+        ("opened_ns", "<u8", 8),
+    ),
+)
+
+TR_HEAD = _record(
+    744,
+    (
+        ("hash_keys", ("<u8", (12,)), 0),
+        ("timeout_ns", (("<u8", (4,)), (4,)), 96),
+        ("active", "<u4", 224),
+        ("masquerade", "<u2", 228),
+        ("prefixes", "|u1", 230),
+        ("pad", "|u1", 231),
+        ("judged_since_ns", ("<u8", (64,)), 232),
+    ),
+)
+
 INTERFACE_COUNT = _record(
     48,
     (
@@ -221,15 +295,10 @@ FLOOR_NET = _record(
     ),
 )
 
-TR_HEAD = _record(
-    232,
+NAT_MARKS = _record(
+    8192,
     (
-        ("hash_keys", ("<u8", (12,)), 0),
-        ("timeout_ns", (("<u8", (4,)), (4,)), 96),
-        ("active", "<u4", 224),
-        ("masquerade", "<u2", 228),
-        ("prefixes", "|u1", 230),
-        ("pad", "|u1", 231),
+        ("put", (("|u1", (4096,)), (2,)), 0),
     ),
 )
 
@@ -284,6 +353,87 @@ NAT_RULE_COUNT = _record(
         ("failed", "<u8", 16),
         ("would", "<u8", 24),
         ("told_ns", "<u8", 32),
+    ),
+)
+
+FLOW_KEY = _record(
+    40,
+    (
+        ("addr", (("<u4", (4,)), (2,)), 0),
+        ("port", ("<u2", (2,)), 32),
+        ("protocol", "|u1", 36),
+        ("family", "|u1", 37),
+        ("zone", "<u2", 38),
+    ),
+)
+
+FLOW_WINDOW = _record(
+    16,
+    (
+        ("end", "<u4", 0),
+        ("limit", "<u4", 4),
+        ("most", "<u4", 8),
+        ("scale", "|u1", 12),
+        ("flags", "|u1", 13),
+        ("pad", "<u2", 14),
+    ),
+)
+
+FLOW_OWNER = _record(
+    24,
+    (
+        ("start_ns", "<u8", 0),
+        ("cgroup_id", "<u8", 8),
+        ("pid", "<u4", 16),
+        ("uid", "<u4", 20),
+    ),
+)
+
+FLOW_END = _record(
+    64,
+    (
+        ("last_ns", "<u8", 0),
+        ("packets", "<u8", 8),
+        ("bytes", "<u8", 16),
+        ("window", FLOW_WINDOW, 24),
+        ("owner", FLOW_OWNER, 40),
+    ),
+)
+
+FLOW_ENTRY = _record(
+    192,
+    (
+        ("key", FLOW_KEY, 0),
+        ("start_ns", "<u8", 40),
+        ("status", "<u4", 48),
+        ("ifindex", "<u4", 52),
+        ("spare", "<u8", 56),
+        ("end", (FLOW_END, (2,)), 64),
+    ),
+)
+
+FLOW_SET = _record(
+    1600,
+    (
+        ("tags", ("<u4", (8,)), 0),
+        ("lapse", ("<u4", (8,)), 32),
+        ("entries", (FLOW_ENTRY, (8,)), 64),
+    ),
+)
+
+FLOW_HEAD = _record(
+    232,
+    (
+        ("version", "<u4", 0),
+        ("sets", "<u4", 4),
+        ("hash_keys", ("<u8", (11,)), 8),
+        ("timeout", ("<u4", (32,)), 96),
+        ("pickup", "|u1", 224),
+        ("windows", "|u1", 225),
+        ("count_sources", "|u1", 226),
+        ("tell", "|u1", 227),
+        ("names", "|u1", 228),
+        ("pad", ("|u1", (3,)), 229),
     ),
 )
 
@@ -355,6 +505,49 @@ NAT_RULES = _record(
 RECORDS = {
     "nat_events": NAT_EVENT,
 }
+
+
+class FlowState(enum.IntEnum):
+    """C ``enum flow_state``."""
+
+    FLOW_UNKNOWN = 0
+    FLOW_NEW = 1
+    FLOW_ESTABLISHED = 2
+    FLOW_RELATED = 3
+    FLOW_INVALID = 4
+
+
+class FlowStage(enum.IntEnum):
+    """C ``enum flow_stage``."""
+
+    FLOW_NONE = 0
+    FLOW_SYN_SENT = 1
+    FLOW_SYN_SENT_BOTH = 2
+    FLOW_SYN_RECV = 3
+    FLOW_TCP_ESTABLISHED = 4
+    FLOW_FIN_WAIT = 5
+    FLOW_CLOSE_WAIT = 6
+    FLOW_LAST_ACK = 7
+    FLOW_TIME_WAIT = 8
+    FLOW_CLOSE = 9
+    FLOW_PICKED_UP = 10
+    FLOW_UDP_NEW = 11
+    FLOW_UDP_REPLIED = 12
+    FLOW_UDP_STREAM = 13
+    FLOW_ICMP_NEW = 14
+    FLOW_ICMP_REPLIED = 15
+    FLOW_OTHER_NEW = 16
+    FLOW_OTHER_REPLIED = 17
+    FLOW_STAGE_MAX = 18
+
+
+class FlowClass(enum.IntEnum):
+    """C ``enum flow_class``."""
+
+    FLOW_CLASS_CLOSING = 0
+    FLOW_CLASS_UNREPLIED = 1
+    FLOW_CLASS_REPLIED = 2
+    FLOW_CLASS_ASSURED = 3
 
 
 class NatWhat(enum.IntEnum):

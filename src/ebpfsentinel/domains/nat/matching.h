@@ -39,6 +39,11 @@ struct {
 	__type(value, struct nat_rule_count);
 } nat_rule_count SEC(".maps");
 
+static __always_inline __u64 judged_since(const struct tr_head *head, const struct packet *packet)
+{
+	return head->judged_since_ns[packet->interface & (INTERFACE_SLOTS - 1)];
+}
+
 static __always_inline const struct nat_rules *rules_in_force(void)
 {
 	__u32 zero = 0;

@@ -134,6 +134,24 @@ static __always_inline bool is_outdated(const struct tr_head *head, struct tr_en
 	return false;
 }
 
+/*
+ * Are rules asked here? Where there are none, nothing need be put down, as long as flows say what answers
+ * what; without connection tracking, the table of translations has to.
+ */
+static __always_inline bool is_judged(const struct tr_head *head, const struct packet *packet)
+{
+	return judged_since(head, packet) || !flow_table_in_force();
+}
+
+/* An ICMP error is looked up by what it quotes. */
+static __always_inline bool may_be_known(const struct tr_head *head, const struct packet *packet,
+					 enum tr_hook hook)
+{
+	const __u8 *mark = mark_of(head, packet->src_addr, packet->dst_addr, hook);
+
+	return !mark || OPAQUE(*mark) || is_error(packet);
+}
+
 static __always_inline int translate(struct __sk_buff *ctx, struct packet *packet,
 				     const enum tr_hook hook)
 {
@@ -142,6 +160,7 @@ static __always_inline int translate(struct __sk_buff *ctx, struct packet *packe
 	struct nat_work *work;
 	struct tr_entry *entry;
 	__u64 now_ns;
+	bool judged;
 	int mapped;
 
 	if (!head || !count || !head->active || !is_translatable(packet))
@@ -159,6 +178,11 @@ static __always_inline int translate(struct __sk_buff *ctx, struct packet *packe
 		}
 		if (mapped == MAPPED_ERROR)
 			return discard(count);
+	}
+	judged = is_judged(head, packet);
+	if (!judged && !may_be_known(head, packet, hook)) {
+		count->untouched++;
+		return go_on(ctx, packet, hook);
 	}
 	work = work_of(hook);
 	if (!work)
@@ -180,6 +204,9 @@ static __always_inline int translate(struct __sk_buff *ctx, struct packet *packe
 		if (entry) {
 			nat_clear(entry->peer, entry->serial);
 			entry->until_ns = 0;
+		} else if (!judged) {
+			count->untouched++;
+			return go_on(ctx, packet, hook);
 		}
 		bpf_tail_call(ctx, &nat_calls, hook * CALLS + CALL_NEW);
 		return discard(count);

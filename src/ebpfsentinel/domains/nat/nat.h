@@ -13,6 +13,7 @@
 #define NAT_NUMBERS 1024
 #define NAT_LINKS 64
 #define NAT_LOCKS 4096
+#define NAT_MARKS 4096
 
 #define NAT_EVENT_TYPE 16 /* of packet_event */
 
@@ -145,6 +146,14 @@ struct nat_work {
 	__u32 local; /* is the destination an address of this host? 0: not asked yet */
 	__u16 identifier;
 	__u16 pad[3];
+};
+
+/*
+ * By hook, and by a hash of the address at the near end (where a packet comes in, its destination; where
+ * it leaves, its source): was an entry ever put in with such a one? Else there is none to look for.
+ */
+struct nat_marks {
+	__u8 put[2][NAT_MARKS];
 };
 
 /* A locked home: a key is put in by one CPU at a time. */

@@ -23,6 +23,7 @@ _SOURCE, _DESTINATION, _PORT, _PROTOCOL, _INTERFACE, _FAMILY, _LOCAL, _TRANSLATE
     1 << bit for bit in range(8)
 )
 _WORD = 0xFFFFFFFF
+_ANY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _SHORT = 48
 _SECOND_NS = 1_000_000_000
 TIMEOUTS_S = np.array(
@@ -31,9 +32,13 @@ TIMEOUTS_S = np.array(
 )
 """By ``enum tr_class`` and ``enum tr_state``: TCP, UDP, ICMP, others."""
 Links = dict[str, tuple[str, ...]]
+Since = dict[str, int]
+"""Boot clock, ns, by interface."""
 
 
-def head(secret: bytes, masquerade: int, *, prefixes: bool) -> NDArray[Any]:
+def head(
+    secret: bytes, masquerade: int, since: Since, slots: Mapping[str, int], *, prefixes: bool
+) -> NDArray[Any]:
     """``struct tr_head``, shape ``(1,)``."""
     made = np.zeros(1, TR_HEAD)
     count = made["hash_keys"].shape[1]
@@ -44,7 +49,24 @@ def head(secret: bytes, masquerade: int, *, prefixes: bool) -> NDArray[Any]:
     made["hash_keys"] = np.frombuffer(raw[: count * 8], np.uint64)
     made["timeout_ns"] = TIMEOUTS_S * np.uint64(_SECOND_NS)
     made["active"], made["masquerade"], made["prefixes"] = 1, masquerade, prefixes
+    for name, since_ns in since.items():
+        made["judged_since_ns"][0, slots[name]] = since_ns
     return made
+
+
+def judged_since(made: NDArray[Any], slots: Mapping[str, int], before: Since, now_ns: int) -> Since:
+    """Since when rules are asked about what passes an interface; the others are left out.
+
+    ``made`` is of :func:`compiled`; ``now_ns`` is boot clock. Where rules were asked before, the
+    time stays, unless it is to come: then it is of an earlier boot.
+    """
+    sides = [made[side][0, : int(made[f"{side}_count"][0])] for side in ("source", "destination")]
+    asked = np.concatenate(
+        [np.where(rows["interfaces"], rows["interfaces"], _ANY) for rows in sides]
+    )
+    judged = int(np.bitwise_or.reduce(asked, initial=np.uint64(0)))
+    known = {name: since_ns for name, since_ns in before.items() if since_ns <= now_ns}
+    return {name: known.get(name, now_ns) for name, slot in slots.items() if judged >> slot & 1}
 
 
 def compiled(

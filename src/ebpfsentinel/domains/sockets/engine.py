@@ -119,7 +119,7 @@ def of_flow(ends: Ends, rows: NDArray[Any]) -> tuple[Process | None, Process | N
     if not len(rows):
         return None, None
     addr, _ = ends.words()
-    key, owner = rows["key"][0], rows["owner"][0]
+    key, owner = rows["key"][0], rows["end"]["owner"][0]
     first = tuple(key["addr"][0].tolist()) == tuple(addr) and key["port"][0] == ends.source_port
     source = 0 if first else 1
     return process_of(owner[source]), process_of(owner[1 - source])

@@ -230,9 +230,9 @@ static __always_inline void name_flow(const struct sock *sk, const struct flow_o
 	struct flow_search search;
 	struct flow_entry *entry = flow_of_sock(sk, &search);
 
-	if (!entry || (!over && entry->owner[search.from & 1].start_ns))
+	if (!entry || (!over && entry->end[search.from & 1].owner.start_ns))
 		return;
-	entry->owner[search.from & 1] = *owner;
+	entry->end[search.from & 1].owner = *owner;
 	COUNT(named);
 }
 

@@ -34,7 +34,7 @@
 #define FLOW_STAGES 32
 #define FLOW_HASH_KEYS 11
 #define FLOW_SOURCES 131072
-#define FLOW_VERSION 1
+#define FLOW_VERSION 2
 #define FLOW_MIX 0xd6e8feb86659fd93ull
 #define FLOW_GOLDEN 0x9e3779b97f4a7c15ull /* the golden ratio */
 
@@ -120,17 +120,23 @@ struct flow_window {
 #define FLOW_MIDSTREAM (1u << 14)
 #define FLOW_ENDED (1u << 15) /* and barred: there is no flow, but not any packet begins it anew */
 
+/* What one end has sent, and who it is. A cache line: often another CPU has the packets of the other end. */
+struct flow_end {
+	__u64 last_ns; /* boot clock; 0: nothing yet */
+	__u64 packets;
+	__u64 bytes;
+	struct flow_window window;
+	struct flow_owner owner;
+};
+
+/* What is read for each packet, and seldom written; then what is written for each. */
 struct flow_entry {
 	struct flow_key key;
-	__u64 last_ns; /* boot clock */
-	__u64 start_ns;
+	__u64 start_ns; /* boot clock */
 	__u32 status;
-	__u32 ifindex;    /* where its first packet was seen */
-	__u64 packets[2]; /* by the end that sent them */
-	__u64 bytes[2];
-	struct flow_window window[2];
-	struct flow_owner owner[2];
-	__u64 spare[2];
+	__u32 ifindex; /* where its first packet was seen */
+	__u64 spare;
+	struct flow_end end[2];
 };
 
 /* Of a tag: the rest is of the hash. */

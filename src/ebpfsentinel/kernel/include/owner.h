@@ -94,8 +94,8 @@ static __always_inline void put_owner_of(struct bpf_sock *sk, struct flow_entry 
 {
 	const struct flow_owner *owner = bpf_sk_storage_get(&sock_owner, sk, 0, 0);
 
-	if (owner && owner->start_ns != entry->owner[end & 1].start_ns)
-		entry->owner[end & 1] = *owner;
+	if (owner && owner->start_ns != entry->end[end & 1].owner.start_ns)
+		entry->end[end & 1].owner = *owner;
 }
 
 /* The socket that a packet leaves by; 0: it was made elsewhere. */

@@ -4,9 +4,9 @@
  *
  * A translation is two entries, one for each direction: the tuple as a packet has it when it comes
  * to a hook, and what is made of it there. SNAT of a forwarded flow has one entry at egress (the
- * way out) and one at ingress (the answers); DNAT has them the other way round. Flows that no rule
- * translates have a pair too, that changes nothing: so only a flow's first packet is judged by the
- * rules, and an answer is never taken for a flow of its own.
+ * way out) and one at ingress (the answers); DNAT has them the other way round. Flows that rules
+ * were asked about and do not translate have a pair too, that changes nothing: so only a flow's first
+ * packet is judged by the rules, and an answer is never taken for a flow of its own.
  *
  * Not a hash map of the kernel: an LRU forgets the oldest in batches, live or not, without telling, and
  * a plain one refuses when it is full of what has lapsed. Here a key has two sets of eight
@@ -100,7 +100,10 @@ struct tr_set {
 	struct tr_entry entries[TR_WAYS];
 };
 
-/* What all packets need to know, one value; active: there are rules, or translations. */
+/*
+ * What all packets need to know, one value; active: there are rules, or translations. judged_since_ns: by
+ * interface, since when there are rules for what comes in or leaves there (boot clock); 0: there are none.
+ */
 struct tr_head {
 	__u64 hash_keys[TR_HASH_KEYS];
 	__u64 timeout_ns[TR_CLASSES][TR_STATES];
@@ -108,6 +111,7 @@ struct tr_head {
 	__u16 masquerade; /* generation of the interfaces' addresses */
 	__u8 prefixes;    /* there are NPTv6 rules */
 	__u8 pad;
+	__u64 judged_since_ns[INTERFACE_SLOTS];
 };
 
 /* What tr_tuples are compared by: five words. */

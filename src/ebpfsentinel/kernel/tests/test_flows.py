@@ -43,7 +43,7 @@ def some_flows(count, lapse_s=60):
     rows["key"]["port"][:, 1] = 1024 + np.arange(count) % 50000
     rows["key"]["protocol"], rows["key"]["family"] = 6, 4
     rows["status"] = Stage.ESTABLISHED | 1 << 5 | 3 << 6
-    rows["packets"] = [[7, 5]]
+    rows["end"]["packets"] = [[7, 5]]
     return rows
 
 
@@ -58,7 +58,7 @@ def test_what_is_put_in_comes_out(kernel):
     found = kernel.flows()
     assert len(found) == 300
     order = np.argsort(found["key"]["port"][:, 1])
-    for name in ("key", "status", "packets"):
+    for name in ("key", "status", "end"):
         assert np.array_equal(found[name][order], wanted[name]), name
 
 
@@ -127,10 +127,10 @@ def test_who_opened_a_flow_is_told_from_its_status():
     rows = some_flows(3)
     assert opened_by(rows).tolist() == [1, 1, 1]
     assert replied(rows).all()
-    source, destination = sides(rows, "port")
+    source, destination = sides(rows, rows["key"]["port"])
     assert destination.tolist() == [443] * 3
     assert source.tolist() == [1024, 1025, 1026]
-    assert sides(rows, "packets")[0].tolist() == [5] * 3
+    assert sides(rows, rows["end"]["packets"])[0].tolist() == [5] * 3
 
 
 @pytest.mark.parametrize(

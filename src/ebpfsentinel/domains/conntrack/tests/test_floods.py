@@ -213,7 +213,7 @@ def test_two_cpus_that_begin_the_same_flows_count_each_once(tracked):
     rows = tracked.kernel.flows()
     assert len(rows) == len(np.unique(rows["key"]["port"][:, 1])) == 4000
     status = adds_up(tracked)
-    assert int(rows["packets"].sum()) + status["raced"] == 8000
+    assert int(rows["end"]["packets"].sum()) + status["raced"] == 8000
 
 
 def test_two_cpus_in_a_full_table_account_for_every_flow(tracked):

@@ -17,7 +17,7 @@ def loaded():
 
 @pytest.fixture
 def judge(loaded):
-    for name in ("nat_table", "nat_count", "nat_rule_count"):
+    for name in ("nat_table", "nat_marks", "nat_count", "nat_rule_count"):
         keys, _ = loaded.read(name)
         loaded._maps[name].delete(keys)
     return Judge(loaded)

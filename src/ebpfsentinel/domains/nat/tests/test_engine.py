@@ -111,6 +111,23 @@ def test_the_memo_brings_numbers_and_the_secret_back():
     assert other.memo["numbers"] == plan.memo["numbers"]
 
 
+def test_interfaces_are_judged_since_they_first_had_rules():
+    made, slots = engine(), {"wan": 1, "lan": 2, "dmz": 3}
+
+    def since(now_ns, **fields):
+        around = Surroundings(interfaces=slots, now_ns=now_ns)
+        (head,) = planned(made, around=around, **fields).actions[-1].values
+        return head["judged_since_ns"][1:4].tolist()
+
+    wan, lan = {**SNAT, "interface": "wan"}, {**DNAT, "interface": "lan"}
+    assert since(100) == [0, 0, 0]
+    assert since(200, snat_rules=[wan]) == [200, 0, 0]
+    assert since(300, snat_rules=[wan], dnat_rules=[lan]) == [200, 300, 0]
+    assert since(400, dnat_rules=[lan]) == [0, 300, 0]
+    assert since(500, snat_rules=[SNAT]) == [500, 300, 500]
+    assert since(450, snat_rules=[SNAT]) == [450, 300, 450], "of an earlier boot"
+
+
 def test_masquerades_are_looked_at_again_when_an_address_changes():
     made = engine()
 

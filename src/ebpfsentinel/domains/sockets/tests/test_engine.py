@@ -46,7 +46,7 @@ def flow(ends, source=None, destination=None):
     for process, end in ((source, 0 if first else 1), (destination, 1 if first else 0)):
         if process:
             for field in ("pid", "start_ns", "uid", "cgroup_id"):
-                row["owner"][field][0, end] = getattr(process, field)
+                row["end"]["owner"][field][0, end] = getattr(process, field)
     return row
 
 

@@ -109,7 +109,7 @@ class Tracked:
         rows = rows[rows["key"]["protocol"] == protocol]
         found = {}
         for ports, owner in zip(
-            rows["key"]["port"].tolist(), rows["owner"]["pid"].tolist(), strict=True
+            rows["key"]["port"].tolist(), rows["end"]["owner"]["pid"].tolist(), strict=True
         ):
             if port in ports:
                 here = ports.index(port)
