@@ -496,6 +496,8 @@ class LinuxKernel:
     def _engage(self, action: Engage) -> None:
         if not any(action.program in loaded.programs for loaded in self._objects.values()):
             raise KernelError(f"{action.program} is not loaded")
+        if (action.program in self._engaged) == action.on:
+            return
         before = set(self._engaged)
         self._forget(present_interfaces())
         (self._engaged.add if action.on else self._engaged.discard)(action.program)

@@ -11,8 +11,8 @@ DOMAIN = Domain(
     engine=ScrubEngine,
     object="scrub.bpf.o",
     programs=(
-        Program("tc_scrub", order=40),
-        Program("egress_scrub", order=60),
+        Program("tc_scrub", order=40, on_call=True),
+        Program("egress_scrub", order=60, on_call=True),
     ),
     polled=("sc_count",),
     commands="ebpfsentinel.domains.scrub.cli:commands",

@@ -11,7 +11,7 @@ from ebpfsentinel.domains.scrub.alerting import alerts_of
 from ebpfsentinel.domains.scrub.events import SC_COUNT, ScEvents, ScMode, ScWay
 from ebpfsentinel.domains.scrub.settings import ScrubSettings
 from ebpfsentinel.domains.scrub.tables import changes_of, head_of
-from ebpfsentinel.model.action import Swap
+from ebpfsentinel.model.action import Engage, Swap
 from ebpfsentinel.model.domain import Metric, Outcome, Plan, Surroundings
 from ebpfsentinel.model.settings import Mode
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ebpfsentinel.model.domain import Tools
 
 WAYS = {ScWay.SC_INGRESS: "ingress", ScWay.SC_EGRESS: "egress"}
+PROGRAMS = {ScWay.SC_INGRESS: "tc_scrub", ScWay.SC_EGRESS: "egress_scrub"}
 COUNTERS: tuple[str, ...] = SC_COUNT.names or ()
 _MODES = {ScMode.SC_MODE_ALERT: "would", ScMode.SC_MODE_BLOCK: "done"}
 
@@ -54,11 +55,17 @@ class ScrubEngine:
     ) -> Plan:
         """All settings in one head, in force from one packet to the next.
 
+        A direction in which nothing is to be done is not looked at.
+
         Raises:
             SettingsError: a value contradicts another, or an interface is not guarded.
         """
         head = head_of(settings, around.interfaces)
-        return Plan(InForce(settings, around.boot_offset_ns), (Swap("sc_head", 0, head),))
+        engaged = (
+            Engage(program, on=bool(head["changes"][0, way])) for way, program in PROGRAMS.items()
+        )
+        state = InForce(settings, around.boot_offset_ns)
+        return Plan(state, (Swap("sc_head", 0, head), *engaged))
 
     def commit(self, plan: Plan) -> None:
         """From now on ``plan`` is in force."""

@@ -91,6 +91,7 @@ class Scrubbed:
         around = Surroundings(boot_offset_ns=clock.boot_offset_ns(), interfaces=slots or {})
         plan = self.engine.plan(wanted, {}, around)
         self.kernel.apply(plan.actions)
+        self.kernel._fill_chains()
         self.engine.commit(plan)
 
     def run(self, sent: bytes, way: str = "ingress", gso_size: int = 0) -> tuple[int, bytes]:

@@ -23,6 +23,7 @@ from ebpfsentinel.domains.scrub.tables import (
     flags_table,
     mended,
 )
+from ebpfsentinel.model.action import Engage
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.settings import SettingsError
 
@@ -67,6 +68,18 @@ def test_each_key_is_one_bit_on_the_ways_that_are_asked_for(written, change):
         engine, head = planned(**written, direction=direction)
         assert head["changes"].tolist() == [wanted]
         assert engine.status()["changes"] == [change.name.removeprefix("SC_").lower()]
+
+
+@pytest.mark.parametrize(
+    ("direction", "comes", "leaves"), [("in", 1, 0), ("egress", 0, 1), ("both", 1, 1)]
+)
+def test_a_direction_with_nothing_to_do_is_not_looked_at(direction, comes, leaves):
+    settings = msgspec.convert({"min_ttl": 64, "direction": direction}, ScrubSettings)
+    plan = DOMAIN.engine(Tools(rules=None)).plan(settings, {}, Surroundings())
+    assert plan.actions[1:] == (
+        Engage("tc_scrub", on=bool(comes)),
+        Engage("egress_scrub", on=bool(leaves)),
+    )
 
 
 @pytest.mark.parametrize(
