@@ -246,12 +246,17 @@ static __always_inline __u32 find_rule(struct __sk_buff *ctx, const struct nat_r
 static __noinline bool is_settled(struct __sk_buff *ctx, struct packet *packet,
 				  const struct tr_head *head)
 {
-	struct flow_search search;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *table = flow_table_in_force();
 	const struct flow_entry *entry;
+	struct flow_search search;
+	__u16 ports[2];
 
-	if ((packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN)
+	if (!table || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ||
+	    !flow_ports(packet, data, end, ports))
 		return false;
-	entry = flow_of(packet, (void *)(long)ctx->data, (void *)(long)ctx->data_end, &search);
+	flow_put_key(&search, packet, ports);
+	entry = flow_find(table, &search, packet_now(packet));
 	if (!entry || entry->status & FLOW_ENDED)
 		return false;
 	if ((entry->status >> FLOW_OPENED_BY & 1) != search.from)

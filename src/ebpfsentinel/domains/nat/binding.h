@@ -312,6 +312,21 @@ __noinline __u32 nat_put_locked(const struct tr_entry *made, __u64 hash, __u64 n
 	return PUT_CONTENDED;
 }
 
+/* Say that there is an entry for its address. A function of its own: the stack of a program is small. */
+__noinline int nat_mark(const struct tr_entry *made)
+{
+	const struct tr_head *head = tr_head_now();
+	__u8 *mark;
+
+	if (!head || !made)
+		return 0;
+	mark = mark_of(head, made->from.src_addr, made->from.dst_addr, made->from.hook);
+	if (!mark)
+		return 0;
+	*mark = 1;
+	return 1;
+}
+
 /* Put an entry in where its key is not there yet; its place, or PUT_EXISTS, PUT_FULL, PUT_CONTENDED. */
 __noinline __u32 nat_put(const struct tr_entry *made, __u64 now_ns)
 {
@@ -319,14 +334,10 @@ __noinline __u32 nat_put(const struct tr_entry *made, __u64 now_ns)
 	struct nat_lock *lock;
 	__u32 home, place;
 	__u64 hash;
-	__u8 *mark;
 
 	if (!head || !made)
 		return PUT_FULL;
-	mark = mark_of(head, made->from.src_addr, made->from.dst_addr, made->from.hook);
-	if (!mark)
-		return PUT_FULL;
-	*mark = 1;
+	nat_mark(made);
 	hash = tr_hash(head, &made->from);
 	home = tr_first_set(hash) & (NAT_LOCKS - 1);
 	lock = bpf_map_lookup_elem(&nat_locks, &home);
