@@ -252,23 +252,29 @@ def alerts() -> list[dict[str, Any]]:
     ]
 
 
+def everything(folder: Path) -> dict[str, Any]:
+    """All of the API and the pipeline on; ``folder`` gets the certificates and keys."""
+    now = dt.datetime.now(dt.UTC)
+    ca = pki.authority("bench", now)
+    pki.write(folder, "ca", ca)
+    pki.write(folder, "server", pki.server("bench", ["127.0.0.1"], ca, now))
+    tls = {"enabled": True, "client_auth": "optional", "client_ca_path": f"{folder}/ca.pem"}
+    tls |= {"cert_path": f"{folder}/server.pem", "key_path": f"{folder}/server.key"}
+    jwt = {"jwks_path": f"{folder}/keys.json", "algorithm": "EdDSA"}
+    (folder / "keys.json").write_text(json.dumps({"keys": [_KEY]}))
+    auth = {"enabled": True, "jwt": jwt, "api_keys": [{"name": "a", "key": "k" * 40}]}
+    hook = {"name": "hook", "destination": "webhook", "webhook_url": "http://127.0.0.1:9/"}
+    alerting = {"allow_private": True, "routes": [hook]}
+    return {"agent": {"grpc_reflection": True}, "tls": tls, "auth": auth, "alerting": alerting}
+
+
 def memory() -> list[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        now = dt.datetime.now(dt.UTC)
-        ca = pki.authority("bench", now)
-        pki.write(Path(folder), "ca", ca)
-        pki.write(Path(folder), "server", pki.server("bench", ["127.0.0.1"], ca, now))
-        tls = {"enabled": True, "client_auth": "optional", "client_ca_path": f"{folder}/ca.pem"}
-        tls |= {"cert_path": f"{folder}/server.pem", "key_path": f"{folder}/server.key"}
-        jwt = {"jwks_path": f"{folder}/keys.json", "algorithm": "EdDSA"}
-        Path(folder, "keys.json").write_text(json.dumps({"keys": [_KEY]}))
-        auth = {"enabled": True, "jwt": jwt, "api_keys": [{"name": "a", "key": "k" * 40}]}
-        hook = {"name": "hook", "destination": "webhook", "webhook_url": "http://127.0.0.1:9/"}
-        sections = {"agent": {"grpc_reflection": True}, "tls": tls, "auth": auth}
-        alerting = {"allow_private": True, "routes": [hook]}
-        with laboratory(**sections, alerting=alerting, firewall={"mode": "block"}) as lab:
-            time.sleep(5)
-            status = Path(f"/proc/{lab.agents[0].process.pid}/status").read_text()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        laboratory(**everything(Path(folder)), firewall={"mode": "block"}) as lab,
+    ):
+        time.sleep(5)
+        status = Path(f"/proc/{lab.agents[0].process.pid}/status").read_text()
     found = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
     return [row("resident memory, all of the API and the pipeline on, idle", "MB", 150, 110, found)]
 

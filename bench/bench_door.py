@@ -7,13 +7,15 @@ two compare within a pair of turns, which are short, so that what else the machi
 **Writes**: one rule added over REST with 4,000 present, by two agents that stand side by side, one
 of them beside a keeper, in alternating turns.
 
-**Memory**: the agent with all domains on and its keeper, a minute after both were ready, idle.
+**Memory**: the agent with all domains, all of the API (TLS, keys, JWT) and a webhook on, and its
+keeper, a minute after both were ready, idle.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.bench_agent import _rss_mb
-from bench.bench_api import PRESENT, Client, rule
+from bench.bench_api import PRESENT, Client, everything, rule
 from bench.bench_ring import produce, read
 from ebpfsentinel.kernel.build import compile_object
 from ebpfsentinel.kernel.door.charter import Card, Charter
@@ -131,7 +133,7 @@ def laboratory(*, separated: bool, **sections: Any) -> Iterator[Lab]:
         folder.chmod(0o755)
         lab = Lab(folder)
         try:
-            agent = {"privilege_separation": separated, "user": USER}
+            agent = sections.pop("agent", {}) | {"privilege_separation": separated, "user": USER}
             agent["keeper_socket"] = str(folder / "kernel.sock")
             lab.agent(agent=agent, **sections)
             yield lab
@@ -163,13 +165,18 @@ def writes() -> list[dict[str, Any]]:
 def memory() -> dict[str, Any]:
     """RSS of the agent with everything on, and of its keeper, idle."""
     on = {name: {"enabled": True} for name in _OTHERS}
-    with laboratory(separated=True, firewall={"mode": "block"}, **on) as lab:
-        time.sleep(SETTLED_S)
-        agent = lab.agents[0].process
-        assert agent is not None
-        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
-        both = [_rss_mb(pid) for pid in (agent.pid, *map(int, children[:1]))]
-    return _row("RSS of agent and keeper, all domains on, idle", "MB", 170, 120, [sum(both)])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        api = everything(folder)
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, int(USER))
+        with laboratory(separated=True, firewall={"mode": "block"}, **on, **api) as lab:
+            time.sleep(SETTLED_S)
+            agent = lab.agents[0].process
+            assert agent is not None
+            children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+            both = [_rss_mb(pid) for pid in (agent.pid, *map(int, children[:1]))]
+    return _row("RSS of agent and keeper, all features on, idle", "MB", 170, 120, [sum(both)])
 
 
 def _row(name: str, unit: str, must: float, aim: float, values: list[float]) -> dict[str, Any]:
