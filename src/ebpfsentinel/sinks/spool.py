@@ -144,7 +144,9 @@ class Spool:
                     return found
                 found.append((sequence, body))
                 most_bytes -= len(body) + HEAD.size
-            if most_bytes <= 0 or found:
+                if most_bytes <= 0:
+                    return found
+            if found:
                 break
         return found
 

@@ -37,6 +37,16 @@ def test_what_was_written_is_read_in_order_by_the_next_spool(tmp_path):
     assert everything(again)[-1] == (4, b"four")
 
 
+def test_no_more_is_read_at_once_than_asked_for_wherever_it_begins(tmp_path):
+    spool = Spool(tmp_path / "s", LARGE)
+    spool.append([b"x" * 100] * 50)
+    again = Spool(tmp_path / "s", LARGE)
+    for after in (0, 20, 29, 7):
+        found = again.read(after, 51, 1000)
+        assert [number for number, _ in found] == list(range(after + 1, after + 1 + len(found)))
+        assert 8 <= len(found) <= 10
+
+
 def test_numbers_go_on_when_all_was_acknowledged_and_deleted(tmp_path):
     spool = Spool(tmp_path / "s", LARGE)
     spool.append([b"x" * SEGMENT_BYTES] * 2)
