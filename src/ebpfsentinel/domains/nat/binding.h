@@ -316,15 +316,13 @@ __noinline __u32 nat_put_locked(const struct tr_entry *made, __u64 hash, __u64 n
 __noinline int nat_mark(const struct tr_entry *made)
 {
 	const struct tr_head *head = tr_head_now();
-	__u8 *mark;
+	__u8 *mark = 0;
 
-	if (!head || !made)
-		return 0;
-	mark = mark_of(head, made->from.src_addr, made->from.dst_addr, made->from.hook);
-	if (!mark)
-		return 0;
-	*mark = 1;
-	return 1;
+	if (head && made)
+		mark = mark_of(head, made->from.src_addr, made->from.dst_addr, made->from.hook);
+	if (mark)
+		*mark = 1;
+	return 0;
 }
 
 /* Put an entry in where its key is not there yet; its place, or PUT_EXISTS, PUT_FULL, PUT_CONTENDED. */

@@ -17,8 +17,7 @@
  * what has lapsed. A flow that has lapsed is not there, whether an agent is alive or not.
  *
  * The hash is multilinear with secret random keys (Lemire and Kaser, Strongly universal string
- * hashing is fast, 2014), and mixed: of its 64 bits come both sets and the tag. What is compared is the
- * key itself.
+ * hashing is fast, 2014), and mixed: of its 64 bits come both sets and the tag. The key is compared.
  *
  * The table is behind a map of maps: while connections are not tracked there is none, and it costs no
  * memory; its size follows the settings. Its first element is no set, but struct flow_head. Slot 1 is
