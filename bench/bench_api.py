@@ -36,6 +36,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.bench_agent import _rss_mb
 from bench.flood import Flood
 from ebpfsentinel.auth import pki
 from tests.lab import GUARDED, Lab
@@ -274,8 +275,7 @@ def memory() -> list[dict[str, Any]]:
         laboratory(**everything(Path(folder)), firewall={"mode": "block"}) as lab,
     ):
         time.sleep(5)
-        status = Path(f"/proc/{lab.agents[0].process.pid}/status").read_text()
-    found = int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        found = _rss_mb(lab.agents[0].process.pid)
     return [row("resident memory, all of the API and the pipeline on, idle", "MB", 150, 110, found)]
 
 

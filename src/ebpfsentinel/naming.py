@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebpfsentinel.model.flows import Ends, Stage, opened_by, stages
+from ebpfsentinel.model.flows import Ends, Stage, last_seen_ns, opened_by, stages
 from ebpfsentinel.model.packets import PROTOCOLS, address
 from ebpfsentinel.model.processes import DescribesProcesses, NamesProcesses
 
@@ -102,7 +102,7 @@ class Naming:
         owner = rows["end"]["owner"]
         mine = (owner["pid"] == pid) & (owner["start_ns"] == start_ns)
         at, end = np.nonzero(mine)
-        last = np.argsort(rows["end"]["last_ns"].max(axis=1)[at])[::-1][:MOST_FLOWS]
+        last = np.argsort(last_seen_ns(rows[at]))[::-1][:MOST_FLOWS]
         for row, local in zip(rows[at[last]], end[last].tolist(), strict=True):
             yield _flow(row, local)
 

@@ -76,6 +76,11 @@ def replied(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((rows["status"] >> _SEEN & 3) == 3, np.bool_)
 
 
+def last_seen_ns(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """When there was a packet from either end; boot clock, shape ``(n,)``."""
+    return np.asarray(rows["end"]["last_ns"].max(axis=1))
+
+
 def sides(rows: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of ``values``, one for each end (shape ``(n, 2, ...)``): who opened it, and who answers."""
     at, first = np.arange(len(rows)), opened_by(rows)

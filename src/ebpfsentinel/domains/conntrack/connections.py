@@ -8,7 +8,15 @@ import numpy as np
 
 from ebpfsentinel.domains.conntrack.changes import ends
 from ebpfsentinel.domains.conntrack.owners import owners
-from ebpfsentinel.model.flows import STATES, FlowFilter, Stage, opened_by, sides, stages
+from ebpfsentinel.model.flows import (
+    STATES,
+    FlowFilter,
+    Stage,
+    last_seen_ns,
+    opened_by,
+    sides,
+    stages,
+)
 from ebpfsentinel.model.packets import PROTOCOLS
 from ebpfsentinel.model.settings import SettingsError, nearest, parse_network, parse_ports
 
@@ -93,13 +101,14 @@ def _weight(rows: NDArray[Any], by: str) -> NDArray[Any]:
     if by == "start":
         return np.asarray(rows["start_ns"])
     if by == "last_seen":
-        return np.asarray(rows["end"]["last_ns"].max(axis=1))
+        return last_seen_ns(rows)
     return np.asarray(rows["end"][by].sum(axis=1))
 
 
 def views(rows: NDArray[Any], boot_offset_ns: int) -> Sequence[dict[str, Any]]:
     """Each flow as it is shown."""
     first, where = opened_by(rows).tolist(), stages(rows).tolist()
+    last = last_seen_ns(rows).tolist()
     packets, size = (sides(rows, rows["end"][name]) for name in ("packets", "bytes"))
     return [
         {
@@ -110,7 +119,7 @@ def views(rows: NDArray[Any], boot_offset_ns: int) -> Sequence[dict[str, Any]]:
             "bytes_fwd": int(size[0][at]),
             "bytes_rev": int(size[1][at]),
             "start_ns": int(row["start_ns"]) + boot_offset_ns,
-            "last_seen_ns": int(row["end"]["last_ns"].max()) + boot_offset_ns,
+            "last_seen_ns": last[at] + boot_offset_ns,
             "expires_ns": int(row["lapse_ns"]) + boot_offset_ns,
             "ifindex": int(row["ifindex"]),
             **owners(row["end"]["owner"], first[at]),

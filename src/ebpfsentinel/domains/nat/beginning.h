@@ -242,6 +242,7 @@ static __always_inline __u32 find_rule(struct __sk_buff *ctx, const struct nat_r
 /*
  * Is the packet of a flow that rules are not to be asked about: does it answer, or is the flow older than the
  * rules? One that nobody has answered yet is not spared: it may be that it waits for just these rules.
+ * Not by flow_of(): that asks for translations as well, and this packet has none.
  */
 static __noinline bool is_settled(struct __sk_buff *ctx, struct packet *packet,
 				  const struct tr_head *head)

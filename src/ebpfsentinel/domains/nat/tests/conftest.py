@@ -3,7 +3,7 @@
 import pytest
 
 from ebpfsentinel.domains.nat import DOMAIN
-from ebpfsentinel.domains.nat.tests.judge import Judge
+from ebpfsentinel.domains.nat.tests.judge import Judge, empty
 from ebpfsentinel.kernel.load import LinuxKernel
 
 
@@ -17,7 +17,5 @@ def loaded():
 
 @pytest.fixture
 def judge(loaded):
-    for name in ("nat_table", "nat_marks", "nat_count", "nat_rule_count"):
-        keys, _ = loaded.read(name)
-        loaded._maps[name].delete(keys)
+    empty(loaded)
     return Judge(loaded)

@@ -18,6 +18,13 @@ ADDRESSES = {"wan": ("203.0.113.1", "2001:db8:ffff::1"), "lan": ("10.0.0.1", "fd
 SECRET = b"of this test"
 
 
+def empty(kernel):
+    """Nothing is translated, and nothing has been counted."""
+    for name in ("nat_table", "nat_marks", "nat_count", "nat_rule_count"):
+        keys, _ = kernel.read(name)
+        kernel._maps[name].delete(keys)
+
+
 class Judge:
     """``comes`` and ``leaves`` send a frame through the chains, as by ``interface``."""
 

@@ -9,7 +9,7 @@ from scapy.layers.l2 import Ether
 from ebpfsentinel.domains.conntrack import DOMAIN as CONNTRACK
 from ebpfsentinel.domains.conntrack.tests.tracked import Tracked
 from ebpfsentinel.domains.nat import DOMAIN
-from ebpfsentinel.domains.nat.tests.judge import ADDRESSES, Judge
+from ebpfsentinel.domains.nat.tests.judge import ADDRESSES, Judge, empty
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.action import FlowTable
 
@@ -38,9 +38,7 @@ def loaded():
 
 @pytest.fixture
 def judge(loaded):
-    for name in ("nat_table", "nat_marks", "nat_count"):
-        keys, _ = loaded.read(name)
-        loaded._maps[name].delete(keys)
+    empty(loaded)
     loaded.apply([FlowTable(None)])
     Tracked(loaded).settings()
     made = Judge(loaded)
