@@ -212,7 +212,7 @@ class Flows:
 
 
 def place(keys: NDArray[Any], head: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Tags ``(n,)`` and sets ``(n, 2)`` of keys, as ``flow_place()`` of ``flow_table.h``."""
+    """Tags ``(n,)`` and sets ``(n, 2)`` of keys, as ``flow_place()`` of ``flow_search.h``."""
     mixed = _hash(keys, np.asarray(head["hash_keys"], np.uint64).reshape(-1))
     sets, half = np.uint64(int(np.ravel(head["sets"])[0])), np.uint64(32)
     index = np.stack([mixed >> half, (mixed * np.uint64(_GOLDEN)) >> half], axis=1) * sets >> half

@@ -6,7 +6,7 @@
 #ifndef EBPFSENTINEL_CONNTRACK_H
 #define EBPFSENTINEL_CONNTRACK_H
 
-#include "flow_table.h"
+#include "flow_search.h"
 
 #define CT_SWEEP_NS 4000000ull     /* a CPU looks for lapsed flows as often as that */
 #define CT_SWEEP_SETS 16           /* and never at more sets at a time */

@@ -15,12 +15,10 @@
 #include "conntrack.h"
 #include "flows.h"
 
-#define CT_RANK 40 /* a rank is above a time of lapsing, and that above a way */
-#define CT_ROOM 56 /* and free ways are above a rank */
-#define CT_ENOUGH 4
-#define CT_RANK_FREE 0ull
-#define CT_RANK_LAPSED 1ull
-#define CT_RANK_CLASS 2ull /* plus enum flow_class */
+#define CT_RANK 40         /* a rank is above a time of lapsing, and that above a way */
+#define CT_ROOM 56         /* and free ways are above a rank */
+#define CT_RANK_ROOM 0ull  /* free, or lapsed */
+#define CT_RANK_CLASS 1ull /* plus enum flow_class */
 #define CT_RANK_NEVER 7ull
 
 /* Two bits for each stage: its enum flow_class. */
@@ -227,7 +225,8 @@ static __noinline int ct_bar(const struct flow_head *head, struct flow_set *set,
 
 /*
  * What it would cost to put a flow here: how many ways are free or lapsed; the rank of the way that
- * gives way first, the tick in which it lapses, and the way.
+ * gives way first, the tick in which it lapses, and the way. Of those that are free or lapsed it is the
+ * lowest: flow_was_crowded() counts on it.
  */
 __noinline __u64 ct_choose(struct flow_set *set, __u32 tick)
 {
@@ -241,12 +240,13 @@ __noinline __u64 ct_choose(struct flow_set *set, __u32 tick)
 		lapse = OPAQUE(set->lapse[way]);
 		if (tag & FLOW_BUSY)
 			continue;
-		found = CT_RANK_CLASS + (lapse & 3);
+		found = (CT_RANK_CLASS + (lapse & 3)) << CT_RANK | (__u64)(lapse >> FLOW_CLASS_BITS)
+									   << 3;
 		if (!tag || lapse >> FLOW_CLASS_BITS <= tick) {
-			found = tag ? CT_RANK_LAPSED : CT_RANK_FREE;
+			found = CT_RANK_ROOM;
 			room++;
 		}
-		found = found << CT_RANK | (__u64)(lapse >> FLOW_CLASS_BITS) << 3 | way;
+		found |= way;
 		if (found < least)
 			least = found;
 	}
@@ -330,11 +330,18 @@ __noinline __u32 ct_alike(struct flow_set *set, __u32 tag)
  */
 static __always_inline bool ct_is_alone(void *table, const struct flow_search *search)
 {
-	__u32 found = ct_alike(flow_set_at(table, search->index[0]), search->tag);
+	struct flow_set *one = flow_set_at(table, search->index[0]);
+	__u32 found = ct_alike(one, search->tag);
 
-	if (search->index[1] != search->index[0])
+	if (search->index[1] != search->index[0] && one && flow_was_crowded(one))
 		found += ct_alike(flow_set_at(table, search->index[1]), search->tag);
 	return found == 1;
+}
+
+/* See flow_was_crowded(): also where that way is about to be used for the first time. */
+static __always_inline void ct_mark_crowded(struct flow_set *set)
+{
+	__sync_val_compare_and_swap(&set->lapse[FLOW_WAYS - FLOW_ENOUGH], 0, 1);
 }
 
 /* `most`: the highest class that gives way. A function of its own: the stack of a program is small. */
@@ -350,9 +357,10 @@ static __noinline enum ct_claimed ct_claim(void *table, const struct flow_search
 	if (!one || !other || !count)
 		return CT_RACED;
 	costs = ct_choose(one, tick);
-	if (costs >> CT_ROOM < CT_ENOUGH) {
+	if (costs >> CT_ROOM < FLOW_ENOUGH) {
 		costs_other = ct_choose(other, tick);
 		if (ct_second_is_better(costs, costs_other)) {
+			ct_mark_crowded(one);
 			one = other;
 			costs = costs_other;
 		}
@@ -364,13 +372,15 @@ static __noinline enum ct_claimed ct_claim(void *table, const struct flow_search
 		return CT_FULL;
 	}
 	before = OPAQUE(one->tags[way]);
-	if (before & FLOW_BUSY || !before != !rank ||
+	if (before & FLOW_BUSY ||
+	    (before && rank == CT_RANK_ROOM && flow_lives(one, way, now_ns)) ||
+	    (!before && rank != CT_RANK_ROOM) ||
 	    __sync_val_compare_and_swap(&one->tags[way], before, search->tag | FLOW_BUSY) != before)
 		return CT_RACED;
 	if (before)
 		ct_finish(&one->entries[way], now_ns,
-			  rank == CT_RANK_LAPSED ? CT_EXPIRED
-						 : CT_EVICTED_CLOSING + rank - CT_RANK_CLASS);
+			  rank == CT_RANK_ROOM ? CT_EXPIRED
+					       : CT_EVICTED_CLOSING + rank - CT_RANK_CLASS);
 	if (!ct_is_alone(table, search)) {
 		__sync_val_compare_and_swap(&one->tags[way], search->tag | FLOW_BUSY, 0);
 		return CT_RACED;

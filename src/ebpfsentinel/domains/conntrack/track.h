@@ -151,8 +151,10 @@ static __always_inline bool ct_try(struct track *track)
 		if (!set)
 			return true;
 		way = flow_find_in(set, &track->search);
-		if (way >= FLOW_WAYS)
+		if (way >= FLOW_WAYS && flow_was_crowded(set))
 			continue;
+		if (way >= FLOW_WAYS)
+			return false;
 		if (flow_lives(set, way, track->now_ns)) {
 			ct_follow(track, set, way);
 			return true;

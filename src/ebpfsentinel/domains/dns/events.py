@@ -108,7 +108,8 @@ PACKET = _record(
         ("clock_left", "<u8", 120),
         ("fragment_id", "<u4", 128),
         ("flow_there", "|u1", 132),
-        ("pad", ("|u1", (3,)), 133),
+        ("tcp_high", "|u1", 133),
+        ("pad", ("|u1", (2,)), 134),
     ),
 )
 

@@ -185,10 +185,12 @@ __noinline __u64 nat_cheapest(struct tr_set *set, __u64 now_ns)
 	return least;
 }
 
-/* A free way's tag after this one. */
+/* A free way's tag after this one; never 0, which only a way has that was never used. */
 static __always_inline __u64 next_generation(__u64 tag)
 {
-	return (tag + (1ull << TR_TAG_GENERATION)) & TR_TAG_GENERATIONS;
+	__u64 next = (tag + (1ull << TR_TAG_GENERATION)) & TR_TAG_GENERATIONS;
+
+	return next ? next : 1ull << TR_TAG_GENERATION;
 }
 
 static __always_inline __u64 tag_time(__u64 until_ns)
@@ -280,7 +282,7 @@ __noinline __u32 nat_put_locked(const struct tr_entry *made, __u64 hash, __u64 n
 			return PUT_EXISTS | first << 3 | way;
 		nat_clear(first << 3 | way, one->entries[way].serial);
 	}
-	found = tr_way(other, tag, &made->from);
+	found = tr_was_full(one) ? tr_way(other, tag, &made->from) : TR_WAYS;
 	way = found & (TR_WAYS - 1);
 	if (tr_is_hit(found)) {
 		if (other->entries[way].until_ns > now_ns)

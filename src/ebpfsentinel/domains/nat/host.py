@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 _TRANSLATES = ("masquerade", "snat", "dnat", "redirect")
 _XT = ("MASQUERADE", "SNAT", "DNAT", "REDIRECT", "NETMAP", "SNPT", "DNPT")
 _SECONDS = 5
-_LEGACY = ("iptables-legacy-save", "ip6tables-legacy-save")
+_LEGACY = {"iptables-legacy-save": "ip_tables_names", "ip6tables-legacy-save": "ip6_tables_names"}
+"""Commands by which the older kind is read, and the file that names its tables."""
+_PROC = Path("/proc/thread-self/net")
 
 
 def survey() -> dict[str, Any]:
@@ -50,9 +53,21 @@ def _words(expressions: list[Any]) -> Iterator[str]:
 
 
 def _iptables() -> Iterator[str]:
-    """Rules of the older kind, which nft does not see."""
-    for command in _LEGACY:
-        yield from legacy_rules(command, _output(command, "-t", "nat"))
+    """Rules of the older kind, which nft does not see.
+
+    A table that is not there is not asked for: the command would make it, and with it hooks that
+    every packet passes from then on.
+    """
+    for command, tables in _LEGACY.items():
+        if "nat" in _lines(_PROC / tables):
+            yield from legacy_rules(command, _output(command, "-t", "nat"))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def legacy_rules(command: str, text: str) -> Iterator[str]:

@@ -70,16 +70,10 @@ static __always_inline __u32 change_flags(const struct work *work, union tcp_fla
 
 static __always_inline __u32 scrub_flags(struct work *work)
 {
-	__u32 at = work->packet->l4_offset, done;
-	union tcp_flags before, after;
-	const __u8 *tcp = header_at(work, at, TCP_FLAGS_AT + 2);
+	struct packet *packet = work->packet;
+	union tcp_flags before = {.bytes = {packet->tcp_high, packet->tcp_flags}}, after = before;
+	__u32 at = packet->l4_offset, done = change_flags(work, &after);
 
-	if (!tcp)
-		return 0;
-	before.bytes[0] = tcp[TCP_FLAGS_AT];
-	before.bytes[1] = tcp[TCP_FLAGS_AT + 1];
-	after = before;
-	done = change_flags(work, &after);
 	if (!done || !enforces(work))
 		return done;
 	if (bpf_l4_csum_replace(work->ctx, at + TCP_CHECKSUM_AT, before.word, after.word, 2) ||
@@ -87,7 +81,8 @@ static __always_inline __u32 scrub_flags(struct work *work)
 		work->count->errors++;
 		return 0;
 	}
-	work->packet->tcp_flags = after.bytes[1];
+	packet->tcp_high = after.bytes[0];
+	packet->tcp_flags = after.bytes[1];
 	return done;
 }
 

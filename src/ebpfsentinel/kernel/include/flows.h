@@ -12,7 +12,7 @@
 #define EBPFSENTINEL_FLOWS_H
 
 #include "flow_fragments.h"
-#include "flow_table.h"
+#include "flow_search.h"
 #include "parse.h"
 #include "translations.h"
 

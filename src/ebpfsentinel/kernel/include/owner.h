@@ -10,7 +10,7 @@
 #ifndef EBPFSENTINEL_OWNER_H
 #define EBPFSENTINEL_OWNER_H
 
-#include "flow_table.h"
+#include "flow_search.h"
 #include "lookup.h"
 
 #define LISTENERS 16384

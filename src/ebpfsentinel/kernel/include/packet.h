@@ -110,7 +110,8 @@ struct packet {
 	__u64 clock_left;    /* and for how many packets more it is good */
 	__u32 fragment_id;   /* of a packet with PACKET_FRAGMENT or PACKET_LATER_FRAGMENT */
 	__u8 flow_there;     /* with flow_state: there is a flow of it, answered or not */
-	__u8 pad[3];
+	__u8 tcp_high;       /* with tcp_flags, the byte before them: data offset, reserved bits */
+	__u8 pad[2];
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

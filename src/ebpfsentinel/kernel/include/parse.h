@@ -156,10 +156,12 @@ static __always_inline void parse_transport(void *data, void *end, struct packet
 	if (protocol != PROTOCOL_TCP)
 		return;
 	packet->flags |= PACKET_TCP;
-	if ((void *)(header + 14) <= cursor.end)
-		packet->tcp_flags = header[13];
-	else
+	if ((void *)(header + 14) > cursor.end) {
 		packet->flags |= PACKET_MALFORMED;
+		return;
+	}
+	packet->tcp_high = header[12];
+	packet->tcp_flags = header[13];
 }
 
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)

@@ -5,7 +5,7 @@
 #ifndef EBPFSENTINEL_SOCK_H
 #define EBPFSENTINEL_SOCK_H
 
-#include "flow_table.h"
+#include "flow_search.h"
 #include "task.h"
 #include <bpf/bpf_endian.h>
 

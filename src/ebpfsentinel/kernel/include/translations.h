@@ -199,6 +199,15 @@ static __always_inline bool tr_is_hit(__u32 found)
 	return !(found & TR_WAYS);
 }
 
+/*
+ * May a key whose first set this is stand in its second? The lowest free way is taken, and the second set
+ * only where none is free: so not while the last way has never been used, which saves a cache line.
+ */
+static __always_inline bool tr_was_full(const struct tr_set *set)
+{
+	return OPAQUE(set->tags[TR_WAYS - 1]);
+}
+
 /* The live entry of a key in a table, with what it says copied to `to`; 0: there is none. */
 static __always_inline struct tr_entry *tr_look_up(void *table, const struct tr_head *head,
 						   const struct tr_tuple *key, struct tr_tuple *to,
@@ -213,6 +222,8 @@ static __always_inline struct tr_entry *tr_look_up(void *table, const struct tr_
 		return 0;
 	found = tr_way(set, tag, key);
 	if (!tr_is_hit(found)) {
+		if (!tr_was_full(set))
+			return 0;
 		index = tr_second_set(hash);
 		set = bpf_map_lookup_elem(table, &index);
 		if (!set)
