@@ -358,6 +358,8 @@ class FakeKernel:
         self.apply([head_action(self._head)])
 
     def _engage(self, action: Engage) -> None:
+        if any(action.program in loaded.refused for loaded in self._objects.values()):
+            return
         if not any(action.program in loaded.programs for loaded in self._objects.values()):
             raise KernelError(f"{action.program} is not loaded")
         (self.engaged.add if action.on else self.engaged.discard)(action.program)

@@ -494,6 +494,8 @@ class LinuxKernel:
         return None if missing else value
 
     def _engage(self, action: Engage) -> None:
+        if any(action.program in loaded.refused for loaded in self._objects.values()):
+            return  # it was optional, and what is refused is shown
         if not any(action.program in loaded.programs for loaded in self._objects.values()):
             raise KernelError(f"{action.program} is not loaded")
         if (action.program in self._engaged) == action.on:

@@ -7,7 +7,10 @@
  * goes over lo, when it leaves.
  */
 #include "chain.h"
+#include "fast_path.h"
 #include "track.h"
+
+EMIT_TYPE(ct_onlooker, enum ct_onlooker);
 
 #define LOOPBACK_IFINDEX 1
 #define ETHERNET_BYTES 14
@@ -45,6 +48,29 @@ int egress_conntrack(struct __sk_buff *ctx)
 	if (!ct_came_in(ctx->ingress_ifindex) &&
 	    ct_prepare(&track, ctx, packet, !ctx->ingress_ifindex))
 		ct_track(&track);
+	return egress_next(ctx, packet);
+}
+
+SEC("tc")
+int tc_fast_path(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&tc_packet);
+
+	return packet ? ct_take_path(ctx, packet) : TC_NEXT;
+}
+
+/* Right in front of egress_conntrack, which has no business with what came in. */
+SEC("tc/egress")
+int egress_fast_path(struct __sk_buff *ctx)
+{
+	struct packet *packet = packet_of(&egress_packet);
+
+	if (!packet)
+		return TC_NEXT;
+	if (ct_came_in(ctx->ingress_ifindex)) {
+		ct_learn_path(ctx, packet);
+		packet->slot++;
+	}
 	return egress_next(ctx, packet);
 }
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ebpfsentinel.domains.conntrack.changes import Changes
-from ebpfsentinel.domains.conntrack.events import FLOW_COUNT, FlowClass
+from ebpfsentinel.domains.conntrack.events import CT_FAST_COUNT, FLOW_COUNT, CtOnlooker, FlowClass
 from ebpfsentinel.domains.conntrack.settings import ConntrackSettings
 from ebpfsentinel.domains.conntrack.table import head_of
-from ebpfsentinel.model.action import FlowTable, Run
+from ebpfsentinel.model.action import Engage, FlowTable, Run
 from ebpfsentinel.model.alert import Alert, Severity
 from ebpfsentinel.model.domain import Metric, Outcome, Plan
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SWEEP_PARTS = 1024
 """Runs of ``flow_sweep`` a second: half of the table."""
 _CALM_NS = 60_000_000_000
+_FAST_PATH = ("tc_fast_path", "egress_fast_path")
+_ONLOOKERS = tuple(
+    each.name.removeprefix("CT_ONLOOKER_").lower()
+    for each in CtOnlooker
+    if each is not CtOnlooker.CT_ONLOOKER_NONE
+)
 _EVICTED = tuple(each.name.removeprefix("FLOW_CLASS_").lower() for each in FlowClass)
 _GONE = ("expired", "replaced", "ended", "move_lost")
 _COUNTED = (
@@ -59,6 +65,7 @@ class ConntrackEngine:
     def __init__(self, _: Tools) -> None:
         self._now = InForce(ConntrackSettings())
         self._count = np.zeros(1, FLOW_COUNT)
+        self._fast = np.zeros(1, CT_FAST_COUNT)
         self._known = False
         self._crowded_ns = -_CALM_NS
         self.changes = Changes()
@@ -79,7 +86,9 @@ class ConntrackEngine:
     ) -> Plan:
         """The table that the settings want; one of that size stays as it is, with its flows."""
         table = FlowTable(head_of(settings, around))
-        return Plan(InForce(settings, around.boot_offset_ns), (table,))
+        on = settings.enabled and settings.fast_path
+        fast = (Engage(program, on=on) for program in _FAST_PATH)
+        return Plan(InForce(settings, around.boot_offset_ns), (table, *fast))
 
     def commit(self, plan: Plan) -> None:
         """From now on ``plan`` is in force."""
@@ -89,6 +98,9 @@ class ConntrackEngine:
         """Counters are kept for views; what became of flows is kept for those who listen."""
         if source == "flow_count":
             return Outcome(list(self._take(rows, now_ns)))
+        if source == "ct_fast":
+            self._fast = rows.copy()
+            return Outcome()
         self.changes.add(rows)
         return Outcome()
 
@@ -136,8 +148,17 @@ class ConntrackEngine:
             "events": settings.events,
             **{name: int(row[column]) for name, column in _shown()},
             "evicted": {kind: int(row["evicted"][at]) for at, kind in enumerate(_EVICTED)},
+            "fast_path": {
+                "enabled": settings.fast_path,
+                "packets": int(self._fast["packets"][0]),
+                "learned": int(self._fast["learned"][0]),
+                "watched": self._watched(),
+            },
             "timeouts": {name: getattr(timeouts, name) for name in timeouts.__struct_fields__},
         }
+
+    def _watched(self) -> dict[str, int]:
+        return dict(zip(_ONLOOKERS, self._fast["watched"][0].tolist(), strict=True))
 
     def metrics(self) -> Sequence[Metric]:
         """Flows there are, and what has become of others."""
@@ -153,6 +174,11 @@ class ConntrackEngine:
         for at, kind in enumerate(_EVICTED):
             text, value = "Flows that gave way to a new one", float(row["evicted"][at])
             yield Metric("conntrack_evicted", "counter", text, {"kind": kind}, value)
+        text, value = "Packets sent past the host's stack", float(self._fast["packets"][0])
+        yield Metric("conntrack_fast_path_packets", "counter", text, {}, value)
+        for by, count in self._watched().items():
+            text = "Packets sent through the host's stack because somebody else looks there"
+            yield Metric("conntrack_fast_path_watched", "counter", text, {"by": by}, float(count))
         yield Metric(
             "conntrack_events_skipped",
             "counter",

@@ -121,7 +121,8 @@ PACKET = _record(
         ("fragment_id", "<u4", 128),
         ("flow_there", "|u1", 132),
         ("tcp_high", "|u1", 133),
-        ("pad", ("|u1", (2,)), 134),
+        ("learns", "|u1", 134),
+        ("pad", "|u1", 135),
     ),
 )
 
@@ -255,6 +256,33 @@ TR_HEAD = _record(
         ("prefixes", "|u1", 230),
         ("pad", "|u1", 231),
         ("judged_since_ns", ("<u8", (64,)), 232),
+    ),
+)
+
+CT_PATH = _record(
+    64,
+    (
+        ("src_addr", ("<u4", (4,)), 0),
+        ("dst_addr", ("<u4", (4,)), 16),
+        ("port", "<u2", 32),
+        ("protocol", "|u1", 34),
+        ("family", "|u1", 35),
+        ("interface", "|u1", 36),
+        ("tos", "|u1", 37),
+        ("largest", "<u2", 38),
+        ("until", "<u4", 40),
+        ("ifindex", "<u4", 44),
+        ("macs", ("|u1", (12,)), 48),
+        ("pad", "<u4", 60),
+    ),
+)
+
+CT_FAST_COUNT = _record(
+    40,
+    (
+        ("packets", "<u8", 0),
+        ("learned", "<u8", 8),
+        ("watched", ("<u8", (3,)), 16),
     ),
 )
 
@@ -426,6 +454,15 @@ class CtChange(enum.IntEnum):
     CT_ESTABLISHED = 1
     CT_CLOSED = 2
     CT_GONE = 3
+
+
+class CtOnlooker(enum.IntEnum):
+    """C ``enum ct_onlooker``."""
+
+    CT_ONLOOKER_NETFILTER = 0
+    CT_ONLOOKER_TC = 1
+    CT_ONLOOKER_DEVICE = 2
+    CT_ONLOOKER_NONE = 3
 
 
 class CtEvents(Batch):

@@ -59,6 +59,13 @@ class ConntrackSettings(Section):
     events: Annotated[
         bool, Meta(description="Emit events of flows also while nobody listens to them.")
     ] = False
+    fast_path: Annotated[
+        bool,
+        Meta(
+            description="Send established flows past the host's stack, while nobody else looks "
+            "at what it forwards: no netfilter hook, no other TC program."
+        ),
+    ] = True
     timeouts: Annotated[Timeouts, Meta(description="When flows lapse.")] = field(
         default_factory=Timeouts
     )

@@ -188,9 +188,7 @@ __noinline __u64 nat_cheapest(struct tr_set *set, __u64 now_ns)
 /* A free way's tag after this one; never 0, which only a way has that was never used. */
 static __always_inline __u64 next_generation(__u64 tag)
 {
-	__u64 next = (tag + (1ull << TR_TAG_GENERATION)) & TR_TAG_GENERATIONS;
-
-	return next ? next : 1ull << TR_TAG_GENERATION;
+	return ((tag + TR_TAG_FIRST) & TR_TAG_GENERATIONS) ?: TR_TAG_FIRST;
 }
 
 static __always_inline __u64 tag_time(__u64 until_ns)

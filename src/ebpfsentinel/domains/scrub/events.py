@@ -121,7 +121,8 @@ PACKET = _record(
         ("fragment_id", "<u4", 128),
         ("flow_there", "|u1", 132),
         ("tcp_high", "|u1", 133),
-        ("pad", ("|u1", (2,)), 134),
+        ("learns", "|u1", 134),
+        ("pad", "|u1", 135),
     ),
 )
 

@@ -111,7 +111,8 @@ struct packet {
 	__u32 fragment_id;   /* of a packet with PACKET_FRAGMENT or PACKET_LATER_FRAGMENT */
 	__u8 flow_there;     /* with flow_state: there is a flow of it, answered or not */
 	__u8 tcp_high;       /* with tcp_flags, the byte before them: data offset, reserved bits */
-	__u8 pad[2];
+	__u8 learns; /* the fast path is to learn where it leaves: conntrack's fast_path.h */
+	__u8 pad;
 };
 
 /* What every network domain reports of a packet; the first 56 bytes are the seed's layout. */

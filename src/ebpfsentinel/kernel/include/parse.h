@@ -271,6 +271,7 @@ static __always_inline void parse_frame(void *data, void *end, struct packet *pa
 	__builtin_memset(packet, 0, PACKET_RESET_BYTES);
 	packet->icmp = ICMP_NONE;
 	packet->flow_state = 0;
+	packet->learns = 0;
 	packet->ethertype = parse_link(&cursor, packet);
 	packet->l3_offset = packet->l4_offset = cursor.at - data;
 	if (packet->ethertype == ETHERTYPE_IPV4)

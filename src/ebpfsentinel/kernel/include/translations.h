@@ -37,6 +37,7 @@
 #define TR_TAG_BUSY 2
 #define TR_TAG_UNTIL 2       /* shift; 30 bits */
 #define TR_TAG_GENERATION 32 /* shift; 16 bits */
+#define TR_TAG_FIRST (1ull << TR_TAG_GENERATION)
 #define TR_TAG_SAME 0xffff000000000003ull
 #define TR_TAG_GENERATIONS 0x0000ffff00000000ull
 #define TR_TAG_TIME 0x00000000fffffffcull

@@ -789,6 +789,11 @@ def test_a_program_that_is_not_there_cannot_be_engaged(kernel):
         kernel.apply([Engage("nobody", on=True)])
 
 
+def test_engaging_an_optional_program_that_the_kernel_refused_changes_nothing(kernel):
+    kernel.apply([Engage("contract_absent", on=True)])
+    assert [p.loaded for p in kernel.programs() if p.name == "contract_absent"] in ([False], [])
+
+
 def test_boot_time_becomes_wall_time(bench, kernel):
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert abs(kernel.wall_ns(now + 10**12) - kernel.wall_ns(now) - 10**12) < 10**8

@@ -14,11 +14,17 @@ from ebpfsentinel.config import convert
 from ebpfsentinel.domains.conntrack import DOMAIN
 from ebpfsentinel.domains.conntrack.changes import KEPT, Changes, told
 from ebpfsentinel.domains.conntrack.connections import filter_of, order, views
-from ebpfsentinel.domains.conntrack.events import CT_EVENT, FLOW_COUNT, FLOW_ENTRY, FlowStage
+from ebpfsentinel.domains.conntrack.events import (
+    CT_EVENT,
+    CT_FAST_COUNT,
+    FLOW_COUNT,
+    FLOW_ENTRY,
+    FlowStage,
+)
 from ebpfsentinel.domains.conntrack.settings import UNREAD, ConntrackSettings
 from ebpfsentinel.domains.conntrack.table import head_of, ticks
 from ebpfsentinel.kernel.fake import FakeKernel
-from ebpfsentinel.model.action import EndFlows, Run
+from ebpfsentinel.model.action import EndFlows, Engage, Run
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.flows import STATES, FlowFilter, Stage
 from ebpfsentinel.model.settings import SettingsError
@@ -115,6 +121,26 @@ def test_active_is_what_was_created_less_what_went(happened):
     assert engine.active() == engine.status()["active"] == there
     (gauge,) = [m.value for m in engine.metrics() if m.name == "conntrack_active"]
     assert gauge == there
+
+
+@pytest.mark.parametrize(
+    ("written", "on"), [({}, True), ({"fast_path": False}, False), ({"enabled": False}, False)]
+)
+def test_the_fast_path_is_in_the_chains_while_it_is_wanted(engine, written, on):
+    _, *engaged = engine.plan(settings(**written), {}, Surroundings(secret=b"s")).actions
+    assert engaged == [Engage("tc_fast_path", on=on), Engage("egress_fast_path", on=on)]
+
+
+def test_what_went_past_the_stack_and_who_looks_is_shown(engine):
+    count = np.zeros(1, CT_FAST_COUNT)
+    count["packets"], count["learned"], count["watched"] = 7, 2, (3, 4, 5)
+    engine.feed("ct_fast", count, 0)
+    watched = {"netfilter": 3, "tc": 4, "device": 5}
+    shown = engine.status()["fast_path"]
+    assert shown == {"enabled": True, "packets": 7, "learned": 2, "watched": watched}
+    samples = {(m.name, m.labels.get("by")): m.value for m in engine.metrics()}
+    assert samples["conntrack_fast_path_packets", None] == 7
+    assert {by: samples["conntrack_fast_path_watched", by] for by in watched} == watched
 
 
 def test_a_full_table_is_an_alert_once_a_minute(engine):
