@@ -13,17 +13,19 @@ the same one rule, or not at all.
 **Traffic.** A client, a router and a server in namespaces of their own, veth between them, their
 offloads on; the same three ways (without translation the server has a route back). Throughput is
 iperf3's; connections are made by one client, one after the other, to one server (``greeting.py``),
-both on one core, whose seconds are counted. Each way has three hosts of its own, and all take turns
-of a second: how fast the machine is changes twofold within a minute. A ratio is that of one turn;
-spreads are those of the middle half.
+both on one core, whose seconds are counted. All ways take turns in any order, of a second, or of
+some connections: how fast the machine is changes twofold within a minute. Each has three rows of
+hosts, made in any order: where their memory happens to be is worth two percent. A ratio is that of
+one turn, of the mean of a way's rows; spreads are those of the middle half.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
-import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -52,7 +55,8 @@ if TYPE_CHECKING:
 
 RUNS, ROUNDS, REPEATS = 9, 5, 400
 FRAME_BYTES = 80
-TURNS, SECONDS = 9, 1
+ROWS, TURNS, SECONDS = 3, 9, 1
+CONNECTION_TURNS, CONNECTIONS = 200, 40
 MUST, AIM = 120, 80
 _LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 _NFT = """add table inet bench
@@ -316,19 +320,39 @@ def traffic() -> Iterator[dict[str, Any]]:
 def _in_turn(
     ways: Sequence[str], routing: Callable[[_Lab, str], AbstractContextManager[None]]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Bits and connections a second of each way, in short turns: the middle half of them."""
-    bits: dict[str, list[float]] = {way: [] for way in ways}
-    connections: dict[str, list[float]] = {way: [] for way in ways}
+    """Bits and connections a second of each way, by turn: the mean of its rows of hosts."""
     with contextlib.ExitStack() as stack:
-        labs = {way: stack.enter_context(_laboratory()) for way in ways}
-        for way, lab in labs.items():
+        hosts = []
+        for at in _shuffled(len(ways) * ROWS, seed=0):
+            way = ways[at % len(ways)]
+            lab = stack.enter_context(_laboratory())
             stack.enter_context(routing(lab, way))
-        for turn in range(TURNS):
-            for way, lab in labs.items():
-                bits[way].append(_iperf3(lab))
-            for way, lab in labs.items():
-                connections[way].append(_connections(lab, 8000 + turn))
-    return bits, connections
+            hosts.append((way, lab, stack.enter_context(contextlib.closing(_Peers(lab)))))
+        bits = [_turn(hosts, turn, lambda lab, _: _iperf3(lab)) for turn in range(TURNS)]
+        connections = [
+            _turn(hosts, turn, lambda _, peers: peers.connections())
+            for turn in range(CONNECTION_TURNS)
+        ]
+    return _by_way(ways, bits), _by_way(ways, connections)
+
+
+def _shuffled(count: int, seed: int) -> list[int]:
+    return [int(each) for each in np.random.default_rng(seed).permutation(count)]
+
+
+def _turn(
+    hosts: Sequence[tuple[str, _Lab, _Peers]], turn: int, measure: Callable[[_Lab, _Peers], float]
+) -> dict[str, float]:
+    """What each way's rows have, on average."""
+    found = collections.defaultdict(list)
+    for at in _shuffled(len(hosts), seed=turn):
+        way, lab, peers = hosts[at]
+        found[way].append(measure(lab, peers))
+    return {way: statistics.mean(each) for way, each in found.items()}
+
+
+def _by_way(ways: Sequence[str], turns: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    return {way: [turn[way] for turn in turns] for way in ways}
 
 
 @contextlib.contextmanager
@@ -349,33 +373,44 @@ def _iperf3(lab: _Lab) -> float:
     return float(json.loads(shown)["end"]["sum_received"]["bits_per_second"])
 
 
-def _connections(lab: _Lab, port: int) -> float:
-    """For each second that client and server, on one core, have run, forwarding included."""
-    command = [sys.executable, "-m", "bench.greeting"]
-    server = [
-        "nsenter",
-        f"--net=/run/netns/{lab.server}",
-        *command,
-        "serve",
-        routed.SERVER,
-        str(port),
-    ]
-    before = _seconds_of_children()
-    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as serving:
-        try:
-            assert serving.stdout is not None
-            serving.stdout.readline()
-            asked = ("ask", routed.SERVER, str(port), str(SECONDS), routed.CLIENT)
-            made, failed = lab.run(lab.client, *command, *asked).stdout.split()
-        finally:
-            serving.terminate()
-    assert failed == "0"
-    return int(made) / (_seconds_of_children() - before)
+class _Peers:
+    """A server and a client that stay, both on one core."""
+
+    def __init__(self, lab: _Lab) -> None:
+        self._server = _greeting(lab.server, "serve", routed.SERVER, "8000")
+        self._client = _greeting(lab.client, "rounds", routed.SERVER, "8000", routed.CLIENT)
+        self.connections()
+
+    def connections(self) -> float:
+        """A round of them, for each second that client and server have run, forwarding included."""
+        client, before = self._client, self._seconds()
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(f"{CONNECTIONS}\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == "0\n", "some connections failed"
+        return CONNECTIONS / (self._seconds() - before)
+
+    def _seconds(self) -> float:
+        running = (Path(f"/proc/{p.pid}/schedstat") for p in (self._server, self._client))
+        return sum(int(file.read_text().split()[0]) for file in running) / 1e9
+
+    def close(self) -> None:
+        """End both."""
+        for process in (self._client, self._server):
+            process.kill()
+            process.communicate()
 
 
-def _seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _greeting(namespace: str, *arguments: str) -> subprocess.Popen[str]:
+    """As soon as it is ready."""
+    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-m", "bench.greeting"]
+    started = subprocess.Popen(
+        [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    return started
 
 
 if __name__ == "__main__":

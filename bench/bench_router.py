@@ -3,7 +3,7 @@
 The client, router and server of ``bench_nat``: the router tracks connections, masquerades, clamps
 the MSS and clears TCP's reserved bits, once a packet: by an agent (at TC; no XDP program anywhere),
 by nftables, or not at all. Throughput is iperf3's, connections are one after the other and for each
-second of the core that client and server share. One run after the other, in turn.
+second of the core that client and server share.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ def _rows() -> Iterator[dict[str, Any]]:
     for way in _WAYS:
         gigabits = [each / 1e9 for each in bits[way]]
         yield _row(f"iperf3 through conntrack, NAT and scrub, {way}", "Gbit/s", _middle(gigabits))
+        many = _middle(connections[way])
+        yield _row(f"connections through conntrack, NAT and scrub, {way}", "connections/s", many)
     for name, found, goals in (
         ("throughput: on / off", _ratios(bits, "off"), (0.9, 0.95)),
         ("throughput: ours / nftables", _ratios(bits, "nftables"), (1.0, 1.5)),

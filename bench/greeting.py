@@ -1,8 +1,9 @@
-"""A real server and a real client, on one core each run: ``python -m bench.greeting serve|ask``.
+"""A real server and a real client, on one core: ``python -m bench.greeting serve|ask|rounds``.
 
 ``serve ADDRESS PORT`` greets everybody who connects. ``ask ADDRESS PORT SECONDS SOURCES`` connects
 again and again, each time from the next of its addresses, and prints how many greetings it got, and
-how many it did not.
+how many it did not. ``rounds ADDRESS PORT SOURCE`` connects as many times as each line of its input
+says, and prints how many greetings it did not get.
 """
 
 from __future__ import annotations
@@ -51,10 +52,19 @@ def ask(address: str, port: int, seconds: float, sources: list[str]) -> None:
     print(count, failed)
 
 
+def rounds(address: str, port: int, source: str) -> None:
+    """Until there is no more input."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(sum(not greeted(address, port, source) for _ in range(int(line))), flush=True)
+
+
 if __name__ == "__main__":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     verb, where, number, *rest = sys.argv[1:]
     if verb == "serve":
         serve(where, int(number))
+    elif verb == "rounds":
+        rounds(where, int(number), *rest)
     else:
         ask(where, int(number), float(rest[0]), rest[1:])
