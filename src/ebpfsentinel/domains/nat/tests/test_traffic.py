@@ -285,6 +285,19 @@ def test_the_hosts_own_nat_is_named(lab):
         assert lab.curl(lab.client, SERVER) == WAN, "both translate, and both undo it"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_iptables_of_the_older_kind_is_named_where_it_is_there_and_never_made(lab, there):
+    rule = ("POSTROUTING", "-o", "wan0", "-j", "MASQUERADE")
+    if there:
+        told = lab.run(lab.guarded, "iptables-legacy", "-t", "nat", "-A", *rule)
+        assert told.returncode == 0, told.stderr
+    running = lab.translating(snat_rules=[MASQUERADE])
+    found = running.cli("nat", "status")["host_nat"]
+    assert found == [f"iptables-legacy: -A {' '.join(rule)}"] * there
+    tables = lab.run(lab.guarded, "cat", "/proc/net/ip_tables_names").stdout.split()
+    assert ("nat" in tables) is there, "its hooks would cost every packet"
+
+
 def test_rules_come_and_go_by_api_and_cli(lab):
     running = lab.translating()
     body = {"id": "m", "type": "masquerade", "interface": "wan0"}
