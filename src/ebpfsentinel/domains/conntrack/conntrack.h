@@ -14,6 +14,8 @@
 #define CT_END_KEYS 32             /* flows that are ended by one run of flow_end */
 #define CT_STREAM_NS 2000000000ull /* UDP both ways for that long is a stream, as in netfilter */
 #define CT_PATHS 2048              /* ways of the fast path, of each CPU; 64 bytes each */
+#define CT_PAUSE_NS 100000000ull   /* how long none is learned, after */
+#define CT_IN_VAIN 64              /* so many packets of which none was */
 
 /* Why a flow is not there any more; the order is that of struct flow_count from expired on. */
 enum ct_end {
@@ -64,7 +66,13 @@ struct ct_path {
 struct ct_fast_count {
 	__u64 packets;                   /* that went past the stack */
 	__u64 learned;                   /* ways */
-	__u64 watched[CT_ONLOOKER_NONE]; /* packets whose way was not to be learned */
+	__u64 watched[CT_ONLOOKER_NONE]; /* how often somebody was found looking */
+};
+
+/* Per CPU and interface: nothing is learned of what comes in there until then, as it would be in vain. */
+struct ct_fast_pause {
+	__u64 until_ns; /* boot clock */
+	__u64 asked;    /* packets whose way might have been learned, since one was */
 };
 
 /* Something became of a flow. The ends are in the order of the key. */

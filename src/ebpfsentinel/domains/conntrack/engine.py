@@ -177,7 +177,7 @@ class ConntrackEngine:
         text, value = "Packets sent past the host's stack", float(self._fast["packets"][0])
         yield Metric("conntrack_fast_path_packets", "counter", text, {}, value)
         for by, count in self._watched().items():
-            text = "Packets sent through the host's stack because somebody else looks there"
+            text = "How often somebody else was found looking at what the host forwards"
             yield Metric("conntrack_fast_path_watched", "counter", text, {"by": by}, float(count))
         yield Metric(
             "conntrack_events_skipped",

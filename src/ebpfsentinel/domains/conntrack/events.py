@@ -286,6 +286,14 @@ CT_FAST_COUNT = _record(
     ),
 )
 
+CT_FAST_PAUSE = _record(
+    16,
+    (
+        ("until_ns", "<u8", 0),
+        ("asked", "<u8", 8),
+    ),
+)
+
 FLOW_WINDOW = _record(
     16,
     (

@@ -15,7 +15,8 @@
  * All of our own programs see every packet, where it comes in and where it leaves. So that nobody else
  * is passed over, a way is learned only while nobody else looks: no netfilter hook of this network
  * namespace, no other program or filter of TC where packets come in, and neither interface a port or a
- * base of another. That is read from the kernel's own structures when a way is to be learned.
+ * base of another. That is read from the kernel's own structures when a way is to be learned. Where it is
+ * in vain, because somebody looks, or what comes in is for this host, it is tried for some packets a second.
  *
  * Each CPU keeps ways for itself, one at a place: who comes later stands there, and the other is learned
  * anew.
@@ -101,6 +102,13 @@ struct {
 	__type(value, struct ct_fast_count);
 } ct_fast SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, INTERFACE_SLOTS);
+	__type(key, __u32);
+	__type(value, struct ct_fast_pause);
+} ct_fast_pauses SEC(".maps");
+
 static __always_inline struct ct_fast_count *ct_fast_count(void)
 {
 	__u32 zero = 0;
@@ -172,17 +180,34 @@ static __always_inline enum ct_onlooker ct_onlooker(const struct net_device *dev
 	return dev->rx_handler ? CT_ONLOOKER_DEVICE : CT_ONLOOKER_NONE;
 }
 
-/* May the way of this packet be learned, where it leaves? */
-static __always_inline bool ct_may_learn(struct __sk_buff *ctx)
+static __always_inline struct ct_fast_pause *ct_fast_pause(const struct packet *packet)
 {
-	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-	struct ct_fast_count *count = ct_fast_count();
-	enum ct_onlooker onlooker = ct_onlooker(skb->dev);
+	__u32 slot = packet->interface;
 
+	return bpf_map_lookup_elem(&ct_fast_pauses, &slot);
+}
+
+/* May the way of this packet be learned, where it leaves? */
+static __always_inline bool ct_may_learn(struct __sk_buff *ctx, struct packet *packet,
+					 struct ct_fast_count *count)
+{
+	struct ct_fast_pause *pause = ct_fast_pause(packet);
+	__u64 now_ns = packet_now(packet);
+	enum ct_onlooker onlooker;
+	const struct sk_buff *skb;
+
+	if (!pause || now_ns < pause->until_ns)
+		return false;
+	skb = bpf_cast_to_kern_ctx(ctx);
+	onlooker = ct_onlooker(skb->dev);
+	pause->asked++;
+	if (onlooker != CT_ONLOOKER_NONE || pause->asked > CT_IN_VAIN) {
+		pause->until_ns = now_ns + CT_PAUSE_NS;
+		pause->asked = 0;
+	}
 	if (onlooker == CT_ONLOOKER_NONE)
 		return true;
-	if (count)
-		count->watched[onlooker]++;
+	count->watched[onlooker]++;
 	return false;
 }
 
@@ -242,7 +267,7 @@ static __always_inline int ct_take_path(struct __sk_buff *ctx, struct packet *pa
 	if (!path || !count)
 		return TC_NEXT;
 	if (!ct_is_good(ctx, packet, path)) {
-		packet->learns = ct_may_learn(ctx);
+		packet->learns = ct_may_learn(ctx, packet, count);
 		return TC_NEXT;
 	}
 	if (packet->tcp_flags & FLOW_TCP_SYN || !ct_send_on(ctx, packet, path))
@@ -267,6 +292,7 @@ static __always_inline void ct_learn_path(struct __sk_buff *ctx, struct packet *
 	const struct packet *came = packet_of(&tc_packet);
 	const struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
 	struct ct_fast_count *count = ct_fast_count();
+	struct ct_fast_pause *pause;
 	struct ct_path *path;
 	__u32 payload, now;
 
@@ -275,7 +301,8 @@ static __always_inline void ct_learn_path(struct __sk_buff *ctx, struct packet *
 	    !ct_is_the_same(packet, came) || skb->dev->rx_handler)
 		return;
 	path = ct_path_of(came);
-	if (!path)
+	pause = ct_fast_pause(came);
+	if (!path || !pause)
 		return;
 	payload = ct_payload(ctx, packet);
 	now = came->now_ns >> CT_PATH_TICK;
@@ -292,6 +319,7 @@ static __always_inline void ct_learn_path(struct __sk_buff *ctx, struct packet *
 	if (bpf_skb_load_bytes(ctx, 0, path->macs, sizeof(path->macs)))
 		path->family = 0;
 	count->learned++;
+	pause->asked = 0;
 }
 
 #endif

@@ -290,6 +290,7 @@ __noinline __u32 nat_put_locked(const struct tr_entry *made, __u64 hash, __u64 n
 	way = nat_free_way(one, now_ns);
 	if (way < TR_WAYS && write_way(one, way, tag, made))
 		return first << 3 | way;
+	tr_mark_full(one);
 	way = nat_free_way(other, now_ns);
 	if (way < TR_WAYS && write_way(other, way, tag, made))
 		return second << 3 | way;

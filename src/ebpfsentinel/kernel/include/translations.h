@@ -209,6 +209,12 @@ static __always_inline bool tr_was_full(const struct tr_set *set)
 	return OPAQUE(set->tags[TR_WAYS - 1]);
 }
 
+/* That is said before a key goes to its second set, also where another CPU was only faster in the first. */
+static __always_inline void tr_mark_full(struct tr_set *set)
+{
+	__sync_val_compare_and_swap(&set->tags[TR_WAYS - 1], 0, TR_TAG_FIRST);
+}
+
 /* The live entry of a key in a table, with what it says copied to `to`; 0: there is none. */
 static __always_inline struct tr_entry *tr_look_up(void *table, const struct tr_head *head,
 						   const struct tr_tuple *key, struct tr_tuple *to,
