@@ -109,7 +109,7 @@ def is_taken(running, talk):
 
 
 @pytest.mark.parametrize("server", [SERVER, SERVER6])
-def test_established_flows_go_past_the_stack_and_arrive_the_same(lab, server):
+def test_flows_go_past_the_stack_and_arrive_the_same(lab, server):
     lab.offload(on=False)
     running = start(lab)
     with Talk(lab, server) as talk:
@@ -124,7 +124,7 @@ def test_established_flows_go_past_the_stack_and_arrive_the_same(lab, server):
     assert (flow["packets_fwd"], flow["packets_rev"]) == (200, 200)
 
 
-def test_a_connection_goes_past_the_stack_but_for_its_syns(lab):
+def test_connections_go_past_the_stack(lab):
     running = start(lab)
     with lab.web(lab.server, SERVER):
         for _ in range(5):

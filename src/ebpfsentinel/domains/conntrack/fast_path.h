@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The fast path: packets of established flows leave the way on which the host itself has just sent others
- * like them, past its stack.
+ * The fast path: packets of flows leave the way on which the host itself has just sent others like them,
+ * past its stack.
  *
  * Nothing here routes. A packet goes through the stack, and where it leaves, it is written down what the
  * host made of it: the interface, and both link addresses. For a second that is believed of packets
@@ -254,23 +254,27 @@ static __always_inline bool ct_send_on(struct __sk_buff *ctx, const struct packe
 	return !bpf_skb_store_bytes(ctx, 0, &frame, sizeof(frame), 0);
 }
 
-/* The last program of all where packets come in. */
+/*
+ * The last program of all where packets come in. Ways are learned of flows that were answered, which a
+ * flood is not; they are good for those that begin as well.
+ */
 static __always_inline int ct_take_path(struct __sk_buff *ctx, struct packet *packet)
 {
+	bool answered = packet->flow_state == FLOW_ESTABLISHED;
 	struct ct_fast_count *count = ct_fast_count();
 	const struct ct_path *path;
 
-	if (packet->flow_state != FLOW_ESTABLISHED || ctx->pkt_type != CT_HOST ||
+	if (!(answered || packet->flow_state == FLOW_NEW) || ctx->pkt_type != CT_HOST ||
 	    !ct_is_plain(ctx, packet))
 		return TC_NEXT;
 	path = ct_path_of(packet);
 	if (!path || !count)
 		return TC_NEXT;
 	if (!ct_is_good(ctx, packet, path)) {
-		packet->learns = ct_may_learn(ctx, packet, count);
+		packet->learns = answered && ct_may_learn(ctx, packet, count);
 		return TC_NEXT;
 	}
-	if (packet->tcp_flags & FLOW_TCP_SYN || !ct_send_on(ctx, packet, path))
+	if (!ct_send_on(ctx, packet, path))
 		return TC_NEXT;
 	count->packets++;
 	return bpf_redirect(path->ifindex, 0);

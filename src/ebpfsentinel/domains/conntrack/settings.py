@@ -62,7 +62,7 @@ class ConntrackSettings(Section):
     fast_path: Annotated[
         bool,
         Meta(
-            description="Send established flows past the host's stack, while nobody else looks "
+            description="Forward flows past the host's stack, while nobody else looks "
             "at what it forwards: no netfilter hook, no other TC program."
         ),
     ] = True
