@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench import bench_firewall as firewall
+from bench import greeting
 from bench.bench_enforce import _row
 from bench.flood import CPU, core_seconds, nft, nft_counter, on_one_core
 from bench.progrun import Trace, fd_of
@@ -182,27 +182,21 @@ def _aim(lab: Lab, flood: Flood, frame: bytes, base: str, sources: int) -> None:
     flood.aim(mac + frame[6:], base, sources)
 
 
-def _greeting(namespace: str, *arguments: str) -> subprocess.Popen[str]:
-    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-m", "bench.greeting"]
-    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
-
-
 @contextlib.contextmanager
 def _served(lab: Lab) -> Iterator[None]:
-    server = _greeting(lab.guarded, "serve", "0.0.0.0", str(PORT))
+    server = greeting.running(lab.guarded, "serve", "0.0.0.0", str(PORT))
     assert server.stdout is not None
     server.stdout.readline()
     try:
         yield
     finally:
         server.kill()
-        server.wait()
-        server.stdout.close()
+        server.communicate()
 
 
 def _asked(clients: str, seconds: float = SECONDS) -> float:
     """Greetings a second."""
-    asking = _greeting(clients, "ask", SERVER, str(PORT), str(seconds), *CLIENTS)
+    asking = greeting.running(clients, "ask", SERVER, str(PORT), str(seconds), *CLIENTS)
     return int(asking.communicate()[0].split()[0]) / seconds
 
 

@@ -27,8 +27,6 @@ import itertools
 import json
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -39,6 +37,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from bench import greeting
 from bench.bench_enforce import _middle, _row
 from bench.flood import BATCH, LIVE_FRAMES, core_seconds, nft, on_one_core
 from bench.progrun import TRACE, Object, fd_of, prog_run, update
@@ -378,8 +377,12 @@ class _Peers:
     """A server and a client that stay, both on one core."""
 
     def __init__(self, lab: _Lab) -> None:
-        self._server = _greeting(lab.server, "serve", routed.SERVER, "8000")
-        self._client = _greeting(lab.client, "rounds", routed.SERVER, "8000", routed.CLIENT)
+        at = routed.SERVER, "8000"
+        self._server = greeting.running(lab.server, "serve", *at)
+        self._client = greeting.running(lab.client, "rounds", *at, routed.CLIENT)
+        for each in (self._server, self._client):
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
         self.connections()
 
     def connections(self) -> float:
@@ -401,17 +404,6 @@ class _Peers:
         for process in (self._client, self._server):
             process.kill()
             process.communicate()
-
-
-def _greeting(namespace: str, *arguments: str) -> subprocess.Popen[str]:
-    """As soon as it is ready."""
-    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-m", "bench.greeting"]
-    started = subprocess.Popen(
-        [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert started.stdout is not None
-    assert started.stdout.readline() == "ready\n"
-    return started
 
 
 if __name__ == "__main__":

@@ -11,10 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import sys
 import time
 
 GREETING = b"at your service" * 60
+
+
+def running(namespace: str, *arguments: str) -> subprocess.Popen[str]:
+    """This module, in a network namespace."""
+    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-m", "bench.greeting"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True)
 
 
 def serve(address: str, port: int) -> None:
