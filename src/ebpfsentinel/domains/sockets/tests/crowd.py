@@ -78,8 +78,9 @@ def tells(host: str, port: int, processes: int, count: int, connected: bool = Fa
 
 def hands(host: str, port: int, count: int) -> None:
     """``pid port`` of who sent last by a UDP socket that another one had handed over."""
-    for _ in range(count):
-        with socket.socket(family_of(host), socket.SOCK_DGRAM) as sender:
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):  # all stay open: a port that is free may be given again
+            sender = stack.enter_context(socket.socket(family_of(host), socket.SOCK_DGRAM))
             sender.sendto(b"mine", (host, port))
             near, far = socket.socketpair()
             with near, far:
