@@ -126,7 +126,7 @@ static __noinline int ct_move(void *table, struct flow_set *from, __u32 way, __u
 static __noinline int ct_take_over(struct track *track)
 {
 	struct flow_search *search = &track->search;
-	__u32 slot = 1, choice, way;
+	__u32 slot = 1, way;
 	void *before = bpf_map_lookup_elem(&flow_tables, &slot);
 	const struct flow_head *head = before ? flow_head_of(before) : 0;
 	struct flow_set *set;
@@ -134,16 +134,9 @@ static __noinline int ct_take_over(struct track *track)
 	if (!head)
 		return 0;
 	flow_place(search, head);
-	for (choice = 0; choice < 2; choice++) {
-		set = flow_set_at(before, search->index[choice]);
-		if (!set)
-			break;
-		way = flow_find_in(set, search);
-		if (way < FLOW_WAYS && flow_lives(set, way, track->now_ns)) {
-			ct_move(track->table, set, way, track->now_ns, search);
-			break;
-		}
-	}
+	set = flow_stands(before, search, &way);
+	if (set && flow_lives(set, way, track->now_ns))
+		ct_move(track->table, set, way, track->now_ns, search);
 	flow_place(search, ct_head(track));
 	return 0;
 }

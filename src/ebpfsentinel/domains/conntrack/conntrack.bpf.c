@@ -126,21 +126,15 @@ static __noinline int ct_end_one(void *table, struct flow_search *search, bool b
 	__u64 now_ns = bpf_ktime_get_boot_ns();
 	const struct flow_head *head = flow_head_of(table);
 	struct flow_set *set;
-	__u32 choice, way;
+	__u32 way;
 
 	if (!head)
 		return 0;
 	flow_place(search, head);
-	for (choice = 0; choice < 2; choice++) {
-		set = flow_set_at(table, search->index[choice]);
-		if (!set)
-			return 0;
-		way = flow_find_in(set, search);
-		if (way < FLOW_WAYS)
-			return barred ? ct_bar(head, set, way, now_ns)
-				      : ct_release(set, way, now_ns, CT_ENDED);
-	}
-	return 0;
+	set = flow_stands(table, search, &way);
+	if (!set)
+		return 0;
+	return barred ? ct_bar(head, set, way, now_ns) : ct_release(set, way, now_ns, CT_ENDED);
 }
 
 /* End the flows whose keys stand behind the link header, whose first byte says whether to bar them. */

@@ -143,25 +143,16 @@ static __always_inline void ct_follow(struct track *track, struct flow_set *set,
 /* 0: the flow is not there. */
 static __always_inline bool ct_try(struct track *track)
 {
-	struct flow_set *set;
-	__u32 choice, way;
+	__u32 way;
+	struct flow_set *set = flow_stands(track->table, &track->search, &way);
 
-	for (choice = 0; choice < 2; choice++) {
-		set = flow_set_at(track->table, track->search.index[choice]);
-		if (!set)
-			return true;
-		way = flow_find_in(set, &track->search);
-		if (way >= FLOW_WAYS && flow_was_crowded(set))
-			continue;
-		if (way >= FLOW_WAYS)
-			return false;
-		if (flow_lives(set, way, track->now_ns)) {
-			ct_follow(track, set, way);
-			return true;
-		}
-		ct_release(set, way, track->now_ns, CT_EXPIRED);
+	if (!set)
 		return false;
+	if (flow_lives(set, way, track->now_ns)) {
+		ct_follow(track, set, way);
+		return true;
 	}
+	ct_release(set, way, track->now_ns, CT_EXPIRED);
 	return false;
 }
 

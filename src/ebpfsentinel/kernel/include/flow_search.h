@@ -168,28 +168,39 @@ static __always_inline bool flow_was_crowded(const struct flow_set *set)
 	return OPAQUE(set->lapse[FLOW_WAYS - FLOW_ENOUGH]);
 }
 
+/* The set where a flow that was placed stands, lapsed or not, and its way there; 0: it stands nowhere. */
+static __always_inline struct flow_set *flow_stands(void *table, const struct flow_search *search,
+						    __u32 *way)
+{
+	struct flow_set *set;
+	__u32 choice;
+
+	for (choice = 0; choice < 2; choice++) {
+		set = flow_set_at(table, search->index[choice]);
+		if (!set)
+			return 0;
+		*way = flow_find_in(set, search);
+		if (*way < FLOW_WAYS)
+			return set;
+		if (!flow_was_crowded(set))
+			return 0;
+	}
+	return 0;
+}
+
 /* The entry of a flow that is there; 0: there is none. */
 static __always_inline struct flow_entry *flow_find(void *table, struct flow_search *search,
 						    __u64 now_ns)
 {
 	const struct flow_head *head = flow_head_of(table);
 	struct flow_set *set;
-	__u32 choice, way;
+	__u32 way;
 
 	if (!head)
 		return 0;
 	flow_place(search, head);
-	for (choice = 0; choice < 2; choice++) {
-		set = flow_set_at(table, search->index[choice]);
-		if (!set)
-			return 0;
-		way = flow_find_in(set, search);
-		if (way < FLOW_WAYS)
-			return flow_lives(set, way, now_ns) ? &set->entries[way] : 0;
-		if (!flow_was_crowded(set))
-			return 0;
-	}
-	return 0;
+	set = flow_stands(table, search, &way);
+	return set && flow_lives(set, way, now_ns) ? &set->entries[way] : 0;
 }
 
 #endif
