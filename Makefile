@@ -1,7 +1,7 @@
 # The front door. `make run` and `make test` install whatever is missing, then do what they say.
 #
 #   make run     the agent on this machine's interfaces, in alert mode (CONFIG=FILE: as FILE says)
-#   make test    every test
+#   make test    every test, two at a time (TESTS="folders or files": only those, one at a time)
 #   make test-peers  tests against real programs of others (OpenSearch, grpcurl, Prometheus ...), fetched
 #   make test-kernels  smoke tests on other kernels, in virtual machines (KERNELS="6.1 6.12")
 #   make demo    friendly and hostile traffic in two network namespaces, verdicts and alerts live
@@ -96,9 +96,10 @@ $(STAMPS)/dev: requirements-dev.lock $(STAMPS)/package
 run: setup
 	@exec $(BIN)/ebpfsentinel-agent $(if $(CONFIG),--config $(CONFIG))
 
+# By files: what a module has loaded, its tests share.
 .PHONY: test
 test: setup $(STAMPS)/dev
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest $(or $(TESTS),--numprocesses 2 --dist loadfile)
 
 # Maven, Go and apt fetch the peers into .peers/ on the first run.
 .PHONY: test-peers

@@ -1,4 +1,4 @@
-"""``make test`` runs tests two at a time: each worker has mounts of its own, and so its own pins."""
+"""``make test`` runs tests two at a time: each worker has its own mounts, and so its own pins."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _CLONE_NEWNS = 0x00020000
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """A worker begins; what runs all tests itself stays where it is."""
     if hasattr(config, "workerinput") and not os.geteuid():
         _mount_apart()
 

@@ -212,11 +212,11 @@ def test_who_is_on_the_list_is_spared_and_others_are_not(call, allowed, charter,
     assert child.wait() == -9
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
-def test_we_and_our_ancestors_are_never_killed(call, allowed, charter, pid):
+@pytest.mark.parametrize("who", [lambda: 1, os.getpid, os.getppid], ids=["init", "we", "parent"])
+def test_we_and_our_ancestors_are_never_killed(call, allowed, charter, who):
     allowed[0] = msgspec.structs.replace(charter, kills=())
     with pytest.raises(KernelError, match="never killed"):
-        call.apply(model.Kill(pid, 0))
+        call.apply(model.Kill(who(), 0))
 
 
 def test_threads_of_the_kernel_are_never_killed(charter):
