@@ -128,13 +128,11 @@ static __noinline int ct_take_over(struct track *track)
 	struct flow_search *search = &track->search;
 	__u32 slot = 1, way;
 	void *before = bpf_map_lookup_elem(&flow_tables, &slot);
-	const struct flow_head *head = before ? flow_head_of(before) : 0;
 	struct flow_set *set;
 
-	if (!head)
+	if (!before)
 		return 0;
-	flow_place(search, head);
-	set = flow_stands(before, search, &way);
+	set = flow_seek(before, search, &way);
 	if (set && flow_lives(set, way, track->now_ns))
 		ct_move(track->table, set, way, track->now_ns, search);
 	flow_place(search, ct_head(track));

@@ -125,14 +125,10 @@ static __noinline int ct_end_one(void *table, struct flow_search *search, bool b
 {
 	__u64 now_ns = bpf_ktime_get_boot_ns();
 	const struct flow_head *head = flow_head_of(table);
-	struct flow_set *set;
 	__u32 way;
+	struct flow_set *set = flow_seek(table, search, &way);
 
-	if (!head)
-		return 0;
-	flow_place(search, head);
-	set = flow_stands(table, search, &way);
-	if (!set)
+	if (!head || !set)
 		return 0;
 	return barred ? ct_bar(head, set, way, now_ns) : ct_release(set, way, now_ns, CT_ENDED);
 }

@@ -188,18 +188,25 @@ static __always_inline struct flow_set *flow_stands(void *table, const struct fl
 	return 0;
 }
 
-/* The entry of a flow that is there; 0: there is none. */
-static __always_inline struct flow_entry *flow_find(void *table, struct flow_search *search,
-						    __u64 now_ns)
+/* The same, of a flow that is to be placed first. */
+static __always_inline struct flow_set *flow_seek(void *table, struct flow_search *search,
+						  __u32 *way)
 {
 	const struct flow_head *head = flow_head_of(table);
-	struct flow_set *set;
-	__u32 way;
 
 	if (!head)
 		return 0;
 	flow_place(search, head);
-	set = flow_stands(table, search, &way);
+	return flow_stands(table, search, way);
+}
+
+/* The entry of a flow that is there; 0: there is none. */
+static __always_inline struct flow_entry *flow_find(void *table, struct flow_search *search,
+						    __u64 now_ns)
+{
+	__u32 way;
+	struct flow_set *set = flow_seek(table, search, &way);
+
 	return set && flow_lives(set, way, now_ns) ? &set->entries[way] : 0;
 }
 
