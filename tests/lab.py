@@ -14,13 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 AGENT = Path(sys.executable).parent / "ebpfsentinel-agent"
 SENDER, GUARDED = "10.77.0.1", "10.77.0.2"
@@ -80,7 +79,7 @@ class Lab:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=200,
         )
 
     def arrivals(self, port: int, count: int = 20, *, ipv6: bool = False) -> int:
@@ -97,7 +96,7 @@ class Lab:
         with receiver, end, sender:
             receiver.bind((to, port))
             end.bind((to, 9))
-            end.settimeout(10)
+            end.settimeout(60)
             for number in range(count):
                 sender.sendto(b"%d" % number, (to, port))
             sender.sendto(b"end", (to, 9))
@@ -217,9 +216,9 @@ class RunningAgent:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 5) -> int:
+    def wait(self) -> int:
         assert self.process is not None
-        return self.process.wait(seconds)
+        return self.process.wait(60)
 
     def cli(self, *arguments: str, code: int = 0) -> Any:
         """The command's JSON answer."""
@@ -240,15 +239,7 @@ class RunningAgent:
             return
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
-            self.wait(15)
+            self.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
-
-
-def eventually(look: Callable[[], Any]) -> Any:
-    """What ``look`` returns, once that is something; every look is a whole CLI call."""
-    deadline = time.monotonic() + 20
-    while not (found := look()):
-        assert time.monotonic() < deadline
-    return found

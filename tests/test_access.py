@@ -9,6 +9,7 @@ import time
 import pytest
 
 from ebpfsentinel.auth import pki
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
 
@@ -90,8 +91,7 @@ def test_reloads_change_who_gets_in_and_restarts_keep_made_keys(lab, certificate
     agent.write(**sections(folder, api_keys=other))
     secret.write_text("another-key-of-the-test")
     asked = (str(_command()), *root, "whoami")
-    while lab.run(lab.guarded, *asked).returncode:  # until the file is followed
-        time.sleep(0.1)
+    until(lambda: not lab.run(lab.guarded, *asked).returncode)  # the file is followed
     assert agent.cli(*root, "whoami")["role"] == "viewer"
     secret.write_text(KEY)
     agent.cli(*root, "status", code=1)
@@ -118,15 +118,12 @@ def test_a_certificate_behind_a_link_is_followed(lab, certificates):
 
     before = serial()
     serve(folder, ca)
-    while serial() == before:  # the test's own timeout ends the wait
-        time.sleep(0.2)
+    until(lambda: serial() != before)
     shutil.rmtree((folder / "current").resolve())
-    while not agent.cli(*root, "tls", "status")["trouble"]:
-        time.sleep(0.2)
+    until(lambda: agent.cli(*root, "tls", "status")["trouble"])
     assert json.dumps(agent.cli(*root, "whoami"))
     serve(folder, ca)
-    while agent.cli(*root, "tls", "status")["trouble"]:
-        time.sleep(0.2)
+    until(lambda: not agent.cli(*root, "tls", "status")["trouble"])
 
 
 def test_a_tenant_writes_and_confirms_its_own(lab):

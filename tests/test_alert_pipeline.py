@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 DENY = {
@@ -40,12 +41,12 @@ class Receiver:
     def ask(self, path="/"):
         with self.lab.inside(self.lab.guarded):
             url = f"http://127.0.0.1:{self.port}{path}"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return json.load(answer)
 
     def close(self):
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -100,18 +101,11 @@ def stored(agent, *which):
     return [alert["id"] for alert in reversed(found)]
 
 
-def wait(what, seconds=60):
-    ends = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-
-
 def test_sinks_down_agent_killed_nothing_lost_order_kept(lab, receivers):
     agent = lab.agent(firewall=DENY, alerting=alerting(receivers))
     raise_alerts(lab, [5353] * 15)
-    wait(lambda: len(stored(agent)) >= 5)
-    wait(lambda: all(each["failures"] for each in destinations(agent).values()))
+    until(lambda: len(stored(agent)) >= 5)
+    until(lambda: all(each["failures"] for each in destinations(agent).values()))
     before = stored(agent)
     agent.signal(signal.SIGKILL)
     agent.wait()
@@ -122,7 +116,7 @@ def test_sinks_down_agent_killed_nothing_lost_order_kept(lab, receivers):
     raise_alerts(lab, [5353] * 10)
     for each in receivers.values():
         each.ask("/recover")
-    wait(lambda: not any(each["waiting"] for each in destinations(agent).values()))
+    until(lambda: not any(each["waiting"] for each in destinations(agent).values()))
     everything = stored(agent)
     for each in receivers.values():
         got = each.ask("/seen")["ids"]
@@ -136,17 +130,17 @@ def test_a_test_alert_and_an_exception_by_the_command_line(lab, receivers):
     assert agent.cli("alerts", "test", "fails")["delivered"]
     assert "no answer" in agent.cli("alerts", "test", "hangs", code=1)["error"]
     raise_alerts(lab, [5353] * 2)
-    wait(lambda: stored(agent, "--rule-id", "no-udp"))
+    until(lambda: stored(agent, "--rule-id", "no-udp"))
     (alert, *_) = agent.cli("alerts", "list", "--rule-id", "no-udp")["alerts"]
     assert alert["technique"] == "T1046"
     made = agent.cli("alerts", "except", alert["id"], "--scope", "source", "--expires", "1h")
     assert made["wanted"] == {"source": "10.77.0.1"}
     count = len(stored(agent, "--rule-id", "no-udp"))
     raise_alerts(lab, [5353] * 3)
-    wait(lambda: agent.cli("alerts", "exceptions")["exceptions"][0]["hits"] >= 3)
+    until(lambda: agent.cli("alerts", "exceptions")["exceptions"][0]["hits"] >= 3)
     assert len(stored(agent, "--rule-id", "no-udp")) == count
     assert agent.cli("alerts", "unexcept", made["id"])["hits"] >= 3
     raise_alerts(lab, [5353] * 2)
-    wait(lambda: len(stored(agent, "--rule-id", "no-udp")) > count)
+    until(lambda: len(stored(agent, "--rule-id", "no-udp")) > count)
     actions = [entry["action"] for entry in agent.cli("audit", "logs")["entries"]]
     assert {"exception_added", "exception_removed"} <= set(actions)

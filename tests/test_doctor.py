@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.lab import AGENT, Lab, eventually
+from tests.lab import AGENT, Lab
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_step_down_is_said(lab):
 def test_a_lost_interface_is_broken_and_named(lab):
     agent = lab.agent()
     lab.run(lab.guarded, "ip", "link", "del", "guard0")
-    eventually(lambda: lab.run(lab.guarded, str(AGENT), "health").returncode)
+    until(lambda: lab.run(lab.guarded, str(AGENT), "health").returncode)
     broken = [each for each in findings(agent, "interfaces", code=1) if each["state"] == "broken"]
     assert broken[0]["why"] == "not attached: guard0"
     assert "ebpf status" in broken[0]["remedy"]
@@ -61,7 +62,7 @@ def test_a_dead_destination_degrades(lab):
     )
     for port in range(20, 26):  # each is an alert by itself
         lab.arrivals(port)
-    degraded = eventually(lambda: degraded_of(agent, "alerts"))
+    degraded = until(lambda: degraded_of(agent, "alerts"))
     assert "siem (webhook)" in degraded[0]["what"]
     assert "alerts test siem" in degraded[0]["remedy"]
 
@@ -69,7 +70,7 @@ def test_a_dead_destination_degrades(lab):
 def test_without_an_agent_the_host_is_looked_at(lab):
     agent = lab.agent()
     agent.signal(signal.SIGTERM)
-    agent.wait(15)
+    agent.wait()
     told = agent.cli("doctor", code=1)
     assert told["findings"][0]["what"] == "no agent answers at http://127.0.0.1:8080"
     assert [each["state"] for each in told["findings"][1:]] == ["well"] * 4

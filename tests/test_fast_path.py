@@ -13,7 +13,7 @@ from ebpfsentinel import domains
 from ebpfsentinel.config import discover
 from ebpfsentinel.domains.nat.tests.routed import SERVER, SERVER6, WAN, WAN6, Routed
 from ebpfsentinel.kernel.build import compile_object
-from tests.lab import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -104,8 +104,12 @@ def path(running):
 def is_taken(running, talk):
     """Whether packets that are sent now go past the stack."""
     before = path(running)["packets"]
-    assert all(talk.says() for _ in range(20))
-    return eventually(lambda: path(running)["packets"] - before > 20)
+
+    def look():
+        assert all(talk.says() for _ in range(20))
+        return path(running)["packets"] - before > 20
+
+    return until(look)
 
 
 @pytest.mark.parametrize("server", [SERVER, SERVER6])
@@ -117,7 +121,7 @@ def test_flows_go_past_the_stack_and_arrive_the_same(lab, server):
         assert talk.hops == {HOPS}
         ((source, _),) = talk.sources
         assert source == OUTSIDE[server]
-        found = eventually(lambda: (told := path(running))["packets"] and told)
+        found = until(lambda: (told := path(running))["packets"] and told)
     assert found["watched"] == {"netfilter": 0, "tc": 0, "device": 0}
     assert 4 <= found["learned"] < 200, "what is larger than all before is learned anew"
     (flow,) = [f for f in running.cli("conntrack", "list")["connections"] if f["dst_port"] == PORT]
@@ -129,7 +133,7 @@ def test_connections_go_past_the_stack(lab):
     with lab.web(lab.server, SERVER):
         for _ in range(5):
             assert lab.curl(lab.client, SERVER) == WAN
-    assert eventually(lambda: path(running)["packets"] > 50)
+    assert until(lambda: path(running)["packets"] > 50)
 
 
 def test_netfilter_is_not_passed_over(lab):
@@ -138,10 +142,10 @@ def test_netfilter_is_not_passed_over(lab):
         assert is_taken(running, talk)
         chain = "{ type filter hook forward priority 0; policy drop; }"
         lab.run(lab.guarded, "nft", f"add table inet own; add chain inet own mine {chain}")
-        assert eventually(lambda: not talk.says())
-        assert eventually(lambda: not talk.says() and path(running)["watched"]["netfilter"])
+        assert until(lambda: not talk.says())
+        assert until(lambda: not talk.says() and path(running)["watched"]["netfilter"])
         lab.run(lab.guarded, "nft", "delete table inet own")
-        assert eventually(talk.says)
+        assert until(talk.says)
         assert is_taken(running, talk)
 
 
@@ -153,10 +157,10 @@ def test_what_others_attached_to_tc_is_not_passed_over(lab, tmp_path):
         lab.run(lab.guarded, "tc", "qdisc", "add", "dev", "lan0", "clsact")
         lab.run(lab.guarded, "tc", "filter", "add", "dev", "lan0", "ingress", "bpf", "da",
                 "obj", str(refuse), "sec", "classifier")  # fmt: skip
-        assert eventually(lambda: not talk.says())
-        assert eventually(lambda: not talk.says() and path(running)["watched"]["tc"])
+        assert until(lambda: not talk.says())
+        assert until(lambda: not talk.says() and path(running)["watched"]["tc"])
         lab.run(lab.guarded, "tc", "qdisc", "del", "dev", "lan0", "clsact")
-        assert eventually(talk.says)
+        assert until(talk.says)
         assert is_taken(running, talk)
 
 
@@ -175,7 +179,7 @@ def test_ports_of_a_bridge_are_left_to_the_bridge(lab):
     running = start(lab, nat={"enabled": False})
     with Talk(lab) as talk:
         assert all(talk.says() for _ in range(50))
-        assert eventually(lambda: sum(path(running)["watched"].values()))
+        assert until(lambda: sum(path(running)["watched"].values()))
         assert path(running)["packets"] == 0
 
 
@@ -185,7 +189,7 @@ def test_nothing_past_the_stack_by_what_carries_another_interface(lab, base):
     running = start(lab)
     with Talk(lab) as talk:
         assert all(talk.says() for _ in range(50))
-        assert eventually(lambda: path(running)["watched"]["device"])
+        assert until(lambda: path(running)["watched"]["device"])
         assert path(running)["packets"] == 0
 
 
@@ -194,11 +198,11 @@ def test_routes_are_obeyed(lab):
     with Talk(lab) as talk:
         assert is_taken(running, talk)
         lab.run(lab.guarded, "ip", "route", "add", "blackhole", f"{SERVER}/32")
-        assert eventually(lambda: not talk.says())
+        assert until(lambda: not talk.says())
         lab.run(lab.guarded, "ip", "route", "del", "blackhole", f"{SERVER}/32")
         assert is_taken(running, talk)
         lab.run(lab.guarded, "sysctl", "-qw", "net.ipv4.ip_forward=0")
-        assert eventually(lambda: not talk.says())
+        assert until(lambda: not talk.says())
 
 
 def test_what_is_too_large_is_told_so_by_the_host(lab):
@@ -208,7 +212,7 @@ def test_what_is_too_large_is_told_so_by_the_host(lab):
         assert is_taken(running, talk)
         assert all(talk.says(bytes(1200)) for _ in range(20))
         lab.run(lab.guarded, "ip", "link", "set", "wan0", "mtu", "1000")
-        assert eventually(lambda: talk.refused(bytes(1200)) == errno.EMSGSIZE)
+        assert until(lambda: talk.refused(bytes(1200)) == errno.EMSGSIZE)
         assert talk.says(bytes(900))
 
 
@@ -230,14 +234,14 @@ def test_a_new_deny_ends_what_went_past_the_stack(lab):
         running.cli("firewall", "add", "--json", rule)
         assert not talk.says()
         running.cli("firewall", "delete", "d")
-        assert eventually(talk.says)
+        assert until(talk.says)
 
 
 def test_it_can_be_switched_off(lab):
     running = start(lab, fast_path=False)
     with Talk(lab) as talk:
         assert all(talk.says() for _ in range(50))
-    assert eventually(lambda: running.cli("conntrack", "status")["packets"] >= 100)
+    assert until(lambda: running.cli("conntrack", "status")["packets"] >= 100)
     assert path(running)["enabled"] is False
     assert path(running)["packets"] == 0
 

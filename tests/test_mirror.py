@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tests.lab import AGENT, Lab, ip
-from tests.test_agent import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -31,7 +31,7 @@ def monitor(lab):
     with lab.inside(lab.guarded):
         tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     tap.bind(("tap0", 0))
-    tap.settimeout(5)
+    tap.settimeout(60)
     return tap
 
 
@@ -57,13 +57,13 @@ def test_a_mirror_that_goes_is_named_and_works_again_when_it_is_back(lab):
     copied(tap, 20)
     ip("-n", lab.guarded, "link", "del", "mon0")
     tap.close()
-    eventually(lambda: unresolved(agent) == ["interface mon0"])
+    until(lambda: unresolved(agent) == ["interface mon0"])
     assert lab.arrivals(PORT) == 0
     agent.end()
     agent.start()
     assert unresolved(agent) == ["interface mon0"]
     with monitor(lab) as tap:
-        eventually(lambda: not unresolved(agent))
+        until(lambda: not unresolved(agent))
         assert lab.arrivals(PORT) == 0
         copied(tap, 20)
 

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import pytest
 
 from ebpfsentinel.kernel.owners import cgroup_root
 from tests.lab import GUARDED, GUARDED6, SENDER, SENDER6
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +60,6 @@ def running(namespace: str, *command: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def until(what: Any) -> Any:
-    """What it answers, once that is something; the test's own timeout ends the wait."""
-    while not (found := what()):
-        time.sleep(0.05)
-    return found
-
-
 @pytest.mark.parametrize("host", [SENDER, SENDER6])
 def test_a_row_of_connections_names_who_opened_it_dead_or_alive(lab, host):
     agent = lab.agent(conntrack={"enabled": True})
@@ -78,7 +71,7 @@ def test_a_row_of_connections_names_who_opened_it_dead_or_alive(lab, host):
             far, _ = server.accept()
             far.sendall(b"x")
             far.close()
-            assert client.wait(10) == 0
+            assert client.wait(60) == 0
         found = agent.cli("conntrack", "list", "--dst-port", str(PORT))["connections"]
     (row,) = found
     assert (row["pid"], row["exe"]) == (client.pid, PYTHON)

@@ -12,8 +12,8 @@ import pytest
 
 from ebpfsentinel.kernel.owners import cgroup_root
 from tests.lab import GUARDED, SENDER, SENDER6, Lab, inside
-from tests.test_agent import eventually
 from tests.test_stateful import CLOSED, TRACK, client, server
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
 
@@ -50,7 +50,7 @@ def test_what_an_executable_sends_dies_and_that_of_others_does_not(lab, tool):
         assert not reaches(lab, tool, address)
         assert reaches(lab, "ncat", address)
     assert agent.rule("no-tool")["packets"] >= 2
-    alert = eventually(lambda: agent.alerts("no-tool"))[0]
+    alert = until(lambda: agent.alerts("no-tool"))[0]
     assert alert["action"] == "deny"
     assert agent.rule("no-tool")["process"] == {"path": str(tool)}
 
@@ -77,7 +77,7 @@ def test_in_alert_mode_it_is_said_and_passes(lab, tool):
     rule = {"id": "no-tool", "priority": 1, "action": "deny", "process": {"path": str(tool)}}
     agent = lab.agent(firewall=OPEN | {"mode": "alert", "rules": [rule]})
     assert reaches(lab, tool, SENDER)
-    assert eventually(lambda: agent.alerts("no-tool"))[0]["action"] == "would_deny"
+    assert until(lambda: agent.alerts("no-tool"))[0]["action"] == "would_deny"
 
 
 @pytest.mark.parametrize("tracked", [True, False], ids=["flows", "no flows"])
@@ -90,13 +90,13 @@ def test_a_closed_host_opens_for_who_listens_by_the_named_executable(lab, tracke
         listener = stack.enter_context(server(lab.guarded, GUARDED, PORT))
         mine = stack.enter_context(client(lab.sender, GUARDED, PORT))
         theirs = stack.enter_context(listener.accept()[0])
-        theirs.settimeout(5)
+        theirs.settimeout(60)
         mine.sendall(b"in")
         assert theirs.recv(16) == b"in"
     with inside(lab.guarded):
         other = subprocess.Popen(["ncat", "-l", "-k", GUARDED, "8081"])
     try:
-        eventually(lambda: ":8081" in lab.run(lab.guarded, "ss", "-ltn").stdout)
+        until(lambda: ":8081" in lab.run(lab.guarded, "ss", "-ltn").stdout)
         with pytest.raises(TimeoutError):
             client(lab.sender, GUARDED, 8081, timeout=0.5)
     finally:
@@ -142,5 +142,5 @@ def test_an_executable_that_is_not_there_yet_is_said_and_found_when_it_comes(lab
     agent = lab.agent(firewall=OPEN | {"rules": [rule]})
     assert str(late) in agent.cli("firewall", "status")["unresolved"]
     shutil.copy2(tool, late)
-    eventually(lambda: not agent.cli("firewall", "status")["unresolved"])
+    until(lambda: not agent.cli("firewall", "status")["unresolved"])
     assert not reaches(lab, late, SENDER)

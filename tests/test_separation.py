@@ -17,14 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab import eventually
 from tests.meddling import LINK_DETACH, bpf, link_on
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +140,7 @@ class Intruder:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(60)
         self.process.stdout.close()
 
 
@@ -227,7 +226,7 @@ def session(lab: Any) -> Iterator[Any]:
     with lab.inside(lab.guarded):
         listener = socket.create_server(("10.77.0.2", PORT))
     with lab.inside(lab.sender):
-        client = socket.create_connection(("10.77.0.2", PORT), 5)
+        client = socket.create_connection(("10.77.0.2", PORT), 60)
     server, _ = listener.accept()
 
     def lives() -> bool:
@@ -324,15 +323,12 @@ class Halves:
 
     def until(self, *states: str) -> dict[str, Any]:
         """What ``doctor`` says once it is so; a machine may lack what is no fault here."""
-        deadline = time.monotonic() + 40
-        while (found := self.state())["state"] not in states:
-            assert time.monotonic() < deadline, found
-        return found
+        return until(lambda: (found := self.state())["state"] in states and found)
 
     def end(self) -> None:
         self.agent.end()
         self.keeper.terminate()
-        self.keeper.wait(20)
+        self.keeper.wait(60)
 
 
 @pytest.fixture
@@ -349,7 +345,7 @@ def test_the_agent_survives_its_keeper_and_nothing_is_unjudged(place: Any, halve
     ]
     assert privileges["what"] == f"separation on asked, on in effect, as user {USER}"
     halves.keeper.kill()
-    halves.keeper.wait()
+    halves.keeper.wait(60)
     found = halves.until("broken")
     assert any("the keeper cannot be reached" in each["why"] for each in found["findings"])
     assert place.arrivals(5353) == 0, "what is pinned judges on"
@@ -373,7 +369,7 @@ def test_the_keeper_survives_its_agent_and_serves_the_next(place: Any, halves: H
     assert place.arrivals(5353) == 0
     assert halves.agent.rule("no-udp")["packets"] == 60
     halves.agent.signal(signal.SIGTERM)
-    assert halves.agent.wait(20) == 0
+    assert halves.agent.wait() == 0
 
 
 def test_both_halves_follow_the_configuration(halves: Halves) -> None:
@@ -382,10 +378,10 @@ def test_both_halves_follow_the_configuration(halves: Halves) -> None:
 
     assert about("ratelimit") == ["off"]
     halves.agent.write(agent=halves.settings, firewall=BLOCK, ratelimit={"enabled": True})
-    eventually(lambda: about("ratelimit") != ["off"])
+    until(lambda: about("ratelimit") != ["off"])
     assert halves.until(*GOOD)
     halves.agent.write(agent=halves.settings, firewall=BLOCK)
-    eventually(lambda: about("ratelimit") == ["off"])
+    until(lambda: about("ratelimit") == ["off"])
     assert halves.until(*GOOD)
 
 
@@ -394,8 +390,8 @@ def test_what_others_change_is_noticed_through_the_keeper(place: Any, halves: Ha
     link, _ = link_on(place, halves.keeper.pid, "guard0")
     bpf(LINK_DETACH, "I", link)
     os.close(link)
-    eventually(lambda: halves.agent.alerts("watch.tamper.hook.guard0 xdp"))
-    eventually(lambda: place.arrivals(5353) == 0)
+    until(lambda: halves.agent.alerts("watch.tamper.hook.guard0 xdp"))
+    until(lambda: place.arrivals(5353) == 0)
     assert halves.until(*GOOD)
 
 
@@ -419,14 +415,14 @@ CALLS = """
 import socket
 caller = socket.socket(socket.AF_UNIX)
 caller.connect({path!r})
-caller.settimeout(20)
+caller.settimeout(60)
 print(caller.recv(9))
 """
 
 
 def test_who_is_neither_root_nor_the_agent_is_sent_away(place: Any, halves: Halves) -> None:
     halves.agent.signal(signal.SIGTERM)
-    assert halves.agent.wait(20) == 0
+    assert halves.agent.wait() == 0
     code = CALLS.format(path=str(place.tmp / "kernel.sock"))
     who = ["setpriv", "--reuid=65000", f"--regid={USER}", "--clear-groups"]
     command = [*who, sys.executable, "-c", code]
@@ -444,7 +440,7 @@ def test_both_halves_are_replaced_and_nothing_is_unjudged(place: Any, apart: lis
         agent.cli("hand-over", "--state-dir", str(agent.state))
         agent.end()
         halves.keeper.terminate()
-        halves.keeper.wait(20)
+        halves.keeper.wait(60)
         assert place.arrivals(5353) == 0
         halves.keeper = halves.keep()
         agent.start()
@@ -487,5 +483,5 @@ def test_a_rule_kills_through_the_door_where_the_configuration_lets_it(
     running = place.agent(agent=agent, process=section)
     with subprocess.Popen([tool, "20" if enabled else "1"]) as unwanted:
         assert unwanted.wait() == (-signal.SIGKILL if enabled else 0)
-    (alert,) = eventually(lambda: running.alerts("no-tool"))
+    (alert,) = until(lambda: running.alerts("no-tool"))
     assert alert["action"] == ("kill" if enabled else "would_kill")

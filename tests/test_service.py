@@ -23,7 +23,7 @@ def manager(tmp_path):
     """A socket as systemd's."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(str(tmp_path / "notify"))
-        door.settimeout(20)
+        door.settimeout(60)
         yield door
 
 
@@ -73,6 +73,6 @@ def test_the_watchdog_of_another_process_is_not_fed(lab, manager, tmp_path):
 def test_an_abstract_socket_is_spoken_to(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
         door.bind(f"\0{tmp_path}/notify")
-        door.settimeout(20)
+        door.settimeout(60)
         ServiceManager({"NOTIFY_SOCKET": f"@{tmp_path}/notify"}).tell(READY=1, STATUS="here")
         assert door.recv(64) == b"READY=1\nSTATUS=here"

@@ -30,7 +30,7 @@ def server(namespace, address, port):
         return socket.create_server((address, port), family=family)
 
 
-def client(namespace, address, port, timeout=5.0):
+def client(namespace, address, port, timeout=60.0):
     with inside(namespace):
         made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     made.settimeout(timeout)
@@ -48,7 +48,7 @@ def talks(opener, namespace, address, port):
         listener = stack.enter_context(server(namespace, address, port))
         mine = stack.enter_context(client(opener, address, port))
         theirs = stack.enter_context(listener.accept()[0])
-        theirs.settimeout(5)
+        theirs.settimeout(60)
         mine.sendall(b"question")
         asked = theirs.recv(64)
         theirs.sendall(b"answer")
@@ -64,8 +64,8 @@ def asks(opener, namespace, address, port):
     with inside(opener):
         here = socket.socket(family, socket.SOCK_DGRAM)
     with there, here:
-        there.settimeout(5)
-        here.settimeout(5)
+        there.settimeout(60)
+        here.settimeout(60)
         here.sendto(b"question", (address, port))
         asked, whom = there.recvfrom(64)
         there.sendto(b"answer", whom)

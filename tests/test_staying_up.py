@@ -25,6 +25,7 @@ from ebpfsentinel.agent import Agent
 from ebpfsentinel.config import discover
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.kernel import DomainRefused
+from tests.waiting import until
 
 CARDS = discover(domains)
 COMMAND = Path(sys.executable).parent / "ebpfsentinel-agent"
@@ -84,12 +85,9 @@ def test_an_agent_goes_on_without_what_the_kernel_refuses_and_says_so(lab, copie
     doctor = lab.run(lab.guarded, str(Path(sys.executable).parent / "ebpfsentinel-agent"), "doctor")
     assert doctor.returncode == 1
     assert re.search(r"BROKEN +process +enabled asked, off in effect", doctor.stdout)
-    ends = time.monotonic() + 20
-    while not agent.alerts("watch.missing.process"):
-        assert time.monotonic() < ends
+    until(lambda: agent.alerts("watch.missing.process"))
     agent.write(firewall={"mode": "alert", "rules": [DENY]})  # a reload does without it, too
-    while lab.arrivals(5353) == 0:
-        assert time.monotonic() < ends + 20
+    until(lambda: lab.arrivals(5353))
     assert "process" in get(agent, "/api/v1/agent/status")["missing"]
 
 
@@ -122,12 +120,13 @@ def group():
         return ["sh", "-c", f'echo $$ > {made}/cgroup.procs; exec "$@"', "sh"]
 
     yield limited
-    ends = time.monotonic() + 20
-    while time.monotonic() < ends:
-        with contextlib.suppress(OSError):
+
+    def gone():
+        with contextlib.suppress(OSError):  # a process has not left it yet
             made.rmdir()
-            return
-        time.sleep(0.1)
+        return not made.exists()
+
+    until(gone)
 
 
 def test_maps_that_do_not_fit_into_the_control_group_are_not_loaded(lab, group, request):
@@ -190,21 +189,17 @@ def test_permissions_that_are_taken_away_are_told_and_stop_nothing(lab, tmp_path
     thread = threading.Thread(target=within)
     thread.start()
     try:
-        agent = told.get(timeout=30)
+        agent = told.get()
         assert lab.arrivals(5353) == 0
         assert agent.ready
         lab.run(lab.sender, "ip", "link", "del", "send0")
-        ends = time.monotonic() + 20
-        while agent.ready:
-            assert time.monotonic() < ends
-            time.sleep(0.1)
+        until(lambda: not agent.ready)
         lab.connect()
-        while lab.arrivals(5353) != 0 and agent.ready:  # what it says of itself is so
-            assert time.monotonic() < ends
+        until(lambda: lab.arrivals(5353) == 0 or not agent.ready)  # what it says of itself is so
         assert thread.is_alive()
     finally:
         over.set()
-        thread.join(20)
+        thread.join()
     assert told.get_nowait() == "ended well"
 
 
@@ -215,7 +210,5 @@ def test_times_are_right_under_another_boot_clock(lab, tmp_path):
     shutil.copy("/bin/true", odd)
     began = time.time_ns()
     subprocess.run([odd], check=True)
-    ends = time.monotonic() + 20
-    while not (found := agent.alerts("suspicious_temp_execution")):
-        assert time.monotonic() < ends
+    found = until(lambda: agent.alerts("suspicious_temp_execution"))
     assert abs(found[-1]["timestamp_ns"] - began) < 60e9

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import AGENT, Lab, RunningAgent, eventually
+from tests.lab import AGENT, Lab, RunningAgent
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def keeper(lab: Lab, config: Path) -> Iterator[None]:
             yield
         finally:
             running.terminate()
-            running.wait(10)
+            running.wait(60)
 
 
 def confined(agent: RunningAgent) -> dict[str, str]:
@@ -119,7 +120,7 @@ def test_both_halves_live_with_what_their_units_leave_them(lab: Lab) -> None:
         running.start()
         assert lab.arrivals(5353) == 0
         assert lab.arrivals(5354) == 20
-        assert eventually(lambda: running.alerts("no-udp"))
+        assert until(lambda: running.alerts("no-udp"))
         assert running.cli("health")["ready"] is True
         told = confined(running)
         assert told["Uid"] == " ".join([USER] * 4)

@@ -42,10 +42,10 @@ def running(command: list[str], *, until: str, within_s: float, cwd: Path) -> It
         program.stdin.close()
         program.terminate()
         try:
-            program.wait(20)
+            program.wait(60)
         except subprocess.TimeoutExpired:
             program.kill()
-            program.wait()
+            program.wait(60)
         reader.join()
         program.stdout.close()
 

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Self
 import artefacts
 import pytest
 
-from tests.lab import GUARDED, Lab, eventually, inside
+from tests.lab import GUARDED, Lab, inside
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,7 +94,7 @@ class Host:
 
     def ended(self) -> int:
         assert self.agent is not None
-        code = self.agent.wait(20)
+        code = self.agent.wait(60)
         self.agent.stdout.close()
         self.agent = None
         return code
@@ -107,7 +108,7 @@ class Host:
                    "sh", "-c", loop]  # fmt: skip
         with subprocess.Popen(command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}):
             try:
-                eventually(self.is_ready)
+                until(self.is_ready)
                 yield
             finally:
                 over.touch()
@@ -215,16 +216,16 @@ class Booted(Host):
 def up(container: subprocess.Popen[bytes]) -> int:
     """The container's first process, once systemd is up in there."""
     children = Path(f"/proc/{container.pid}/task/{container.pid}/children")
-    deadline = time.monotonic() + 60
-    said = ""
-    while said not in ("running", "degraded"):
-        assert time.monotonic() < deadline, said
-        time.sleep(0.2)
-        for leader in children.read_text().split():
-            command = ["nsenter", "--all", f"--target={leader}", "systemctl", "is-system-running"]
+
+    def leader() -> int:
+        for pid in children.read_text().split():
+            command = ["nsenter", "--all", f"--target={pid}", "systemctl", "is-system-running"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            said = done.stdout.strip() or done.stderr.strip()
-    return int(leader)
+            if done.stdout.strip() in ("running", "degraded"):
+                return int(pid)
+        return 0
+
+    return until(leader, every_s=0.2)
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def booted(tmp_path: Path) -> Iterator[Booted]:
             yield Booted(lab, root, up(container))
         finally:
             container.terminate()
-            container.wait(30)
+            container.wait(60)
     for group in sorted(set(Path("/sys/fs/cgroup").glob("*/*")) - groups):
         for folder in sorted((path for path in [group, *group.rglob("*")] if path.is_dir()),
                              reverse=True):  # fmt: skip
@@ -266,7 +267,7 @@ class Traffic:
         with inside(lab.sender):
             self.sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.client = socket.create_connection((GUARDED, ECHO))
-        self.client.settimeout(5)
+        self.client.settimeout(60)
         self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.served, _ = self.listener.accept()
         self.sent = self.echoed = self.passed = self.leaked = 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
 import programs
 import pytest
+
+from tests.waiting import until
 
 _DEPLOY = Path(__file__).parents[2] / "deploy/prometheus"
 RULES, TESTS = _DEPLOY / "ebpfsentinel.rules.yml", _DEPLOY / "ebpfsentinel.tests.yml"
@@ -48,7 +49,7 @@ def test_prometheus_scrapes_the_agent(lab, prometheus, tmp_path):
         lab.inside(lab.guarded),
         httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", trust_env=False) as client,
     ):
-        found = eventually(client, "ebpfsentinel_memory_usage_bytes")
+        (found,) = until(lambda: scraped(client, "ebpfsentinel_memory_usage_bytes"))
         assert float(found["value"][1]) > 10_000_000
         (target,) = client.get("/targets").json()["data"]["activeTargets"]
         assert (target["health"], target["lastError"]) == ("up", "")
@@ -56,14 +57,8 @@ def test_prometheus_scrapes_the_agent(lab, prometheus, tmp_path):
         assert kinds["ebpfsentinel_processing_duration_seconds"][0]["type"] == "histogram"
 
 
-def eventually(client, query):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        found = client.get("/query", params={"query": query}).json()["data"]["result"]
-        if found:
-            return found[0]
-        time.sleep(0.2)
-    raise AssertionError(f"{query} was not scraped")
+def scraped(client, query):
+    return client.get("/query", params={"query": query}).json()["data"]["result"]
 
 
 @pytest.mark.parametrize("command", [("check", RULES), ("test", TESTS)], ids=lambda each: each[0])

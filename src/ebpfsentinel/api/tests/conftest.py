@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import httpx
@@ -14,7 +15,7 @@ from litestar import get, post
 from msgspec import Meta
 
 from ebpfsentinel.api import Listeners
-from ebpfsentinel.auth import Gatekeeper, TlsFiles
+from ebpfsentinel.auth import Gatekeeper, TlsFiles, gatekeeper
 from ebpfsentinel.config import load
 from ebpfsentinel.exemptions import Exemptions
 from ebpfsentinel.model.alert import Alert, Severity
@@ -284,10 +285,10 @@ class Served:
         self.thread.start()
         self.run(self.listeners.start())
         self.url = f"http://127.0.0.1:{self.listeners.http_port}"
-        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def run(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def call(self, function, *arguments):
         async def calling():
@@ -319,6 +320,13 @@ def small_agent(folder, routes: str = "", **agent) -> SmallAgent:
     flags |= {name if name in whole else f"agent.{name}": value for name, value in agent.items()}
     loaded = load(None, {}, flags, [card])
     return SmallAgent(loaded, Store(folder), {"moat": card}, {"moat": MoatEngine()})
+
+
+@pytest.fixture
+def still(monkeypatch):
+    """The clock of the limits stands still."""
+    clock = SimpleNamespace(monotonic=lambda: 1000.0, time_ns=time.time_ns)
+    monkeypatch.setattr(gatekeeper, "time", clock)
 
 
 @pytest.fixture(scope="module")

@@ -228,6 +228,7 @@ def test_a_key_that_cannot_be_made_is_refused_by_its_field(guarded, body, told):
     assert error["pointer"] == "/" + error["field"].removeprefix("key.")
 
 
+@pytest.mark.usefixtures("still")
 def test_guessing_is_answered_by_429(serve):
     server = serve(auth=AUTH)
     statuses = []
@@ -240,6 +241,7 @@ def test_guessing_is_answered_by_429(serve):
     assert answer.json()["error"]["code"] == "TOO_MANY_REQUESTS"
 
 
+@pytest.mark.usefixtures("still")
 def test_a_header_does_not_say_where_a_guess_comes_from(serve):
     server = serve(auth=AUTH)
     for number in range(7):
@@ -255,6 +257,7 @@ def test_the_description_says_how_to_show_who_one_is(guarded, client):
     assert not client.get("/api-docs/openapi.json").json().get("security")
 
 
+@pytest.mark.usefixtures("still")
 def test_writes_are_limited_and_say_so(serve):
     limits = {"write_burst": 3, "exempt_loopback": False}
     server = serve(auth=AUTH, api_rate_limit=limits)

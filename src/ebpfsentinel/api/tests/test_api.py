@@ -423,7 +423,7 @@ def test_the_description_says_what_errors_look_like(client):
 
 
 def test_a_head_without_end_is_not_kept(served):
-    with socket.create_connection(("127.0.0.1", served.listeners.http_port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", served.listeners.http_port), timeout=60) as line:
         line.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         answer = b""
         with contextlib.suppress(ConnectionError):

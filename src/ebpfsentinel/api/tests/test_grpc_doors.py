@@ -61,8 +61,8 @@ def stream(served, alert, metadata=None, tls=None):
     async def ask():
         channel = Channel("127.0.0.1", served.listeners.grpc_port, ssl=tls)
         try:
-            opened = AlertStreamServiceStub(channel).StreamAlerts.open(metadata=metadata, timeout=5)
-            async with opened as found:
+            alerts = AlertStreamServiceStub(channel).StreamAlerts
+            async with alerts.open(metadata=metadata, timeout=60) as found:
                 await found.send_message(StreamAlertsRequest(), end=True)
                 await found.recv_initial_metadata()
                 served.call(served.agent.alerts.publish, alert)
@@ -168,6 +168,7 @@ def test_a_stream_ends_when_its_key_is_good_no_more(guarded, monkeypatch):
     assert made.agent.alerts.listeners == 0
 
 
+@pytest.mark.usefixtures("still")
 def test_calls_are_limited_by_identity(guarded, alert):
     made = guarded()
     gate = made.agent.gatekeeper

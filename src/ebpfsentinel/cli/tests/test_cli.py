@@ -237,7 +237,7 @@ def test_ctrl_c_ends_a_watch_quietly(served, alert):
         try:
             assert "moat" in watching.stdout.readline()
             watching.send_signal(signal.SIGINT)
-            _, errors = watching.communicate(timeout=20)  # reads on: a full pipe would hold it up
+            _, errors = watching.communicate(timeout=60)  # reads on: a full pipe would hold it up
             assert (watching.returncode, errors) == (0, "")
         finally:
             stop.set()

@@ -38,6 +38,7 @@ from ebpfsentinel.model.action import (
 from ebpfsentinel.model.domain import Domain, Program
 from ebpfsentinel.model.health import CANARY_WORD
 from ebpfsentinel.model.kernel import DRY, Frames, KernelError, OnExit
+from tests.waiting import until
 
 RECORD = np.dtype(
     {
@@ -175,13 +176,8 @@ class OnThisMachine:
         ticks = int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19])
         start_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
-        def alive():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(0.2)
-            return child.poll() is None
-
         try:
-            yield Kill(child.pid, start_ns), alive
+            yield Kill(child.pid, start_ns), lambda: child.poll() is None
         finally:
             child.kill()
             child.wait()
@@ -718,7 +714,7 @@ def test_a_descriptor_polls_readable_when_records_are_there(kernel):
     poll.register(fd, select.POLLIN)
     assert poll.poll(0) == []
     kernel.run("xdp_root", FRAME)
-    assert poll.poll(1000) == [(fd, select.POLLIN)]
+    assert poll.poll(60_000) == [(fd, select.POLLIN)]
     kernel.drain("c_ring")
     assert poll.poll(0) == []
 
@@ -778,7 +774,7 @@ def test_a_killed_process_is_dead_and_a_wrong_one_is_left_alone(bench, kernel):
             kernel.apply([replace(kill, start_ns=kill.start_ns + 10_000_000_000)])
         assert alive()
         kernel.apply([kill])
-        assert not alive()
+        until(lambda: not alive())
         with pytest.raises(KernelError, match=str(kill.pid)):
             kernel.apply([kill])
 
@@ -798,7 +794,7 @@ def test_boot_time_becomes_wall_time(bench, kernel):
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert abs(kernel.wall_ns(now + 10**12) - kernel.wall_ns(now) - 10**12) < 10**8
     if isinstance(bench, OnThisMachine):
-        assert abs(kernel.wall_ns(now) - time.time_ns()) < 10**9
+        assert abs(kernel.wall_ns(now) - time.time_ns()) < 10**10
 
 
 def test_slots_are_reserved_before_attaching_and_stay(kernel):

@@ -120,8 +120,7 @@ class HttpReceiver:
             await self._changed.wait_for(what)
 
 
-async def until(what, seconds=20.0):
+async def until(what):
     """Returns once ``what()`` is true; asked again and again."""
-    async with asyncio.timeout(seconds):
-        while not what():  # noqa: ASYNC110 -- of several parts, none of which has an event
-            await asyncio.sleep(0.002)
+    while not what():  # noqa: ASYNC110 -- of several parts, none of which has an event
+        await asyncio.sleep(0.002)

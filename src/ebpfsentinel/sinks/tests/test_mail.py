@@ -72,10 +72,6 @@ def item(**rest):
     return Item(1, as_json(alert(1, rule_id="no-ssh", **rest)))
 
 
-def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 def test_a_mail_goes_over_starttls_with_login(tls):
     async def body():
         async with MailServer(tls[0], password="pw") as server_:
@@ -88,7 +84,7 @@ def test_a_mail_goes_over_starttls_with_login(tls):
             assert got["Subject"] == "[eBPFsentinel] High alert: no-ssh (moat)"
             assert json.loads(got.get_content())["message"] == "who – was it?"
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_port_465_means_tls_at_once(tls, monkeypatch):
@@ -98,7 +94,7 @@ def test_port_465_means_tls_at_once(tls, monkeypatch):
             await sender(server_.port, tls[1]).send([item()])
             assert len(server_.inbox.mails) == 1
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_a_wrong_password_is_told_of_without_it(tls):
@@ -109,7 +105,7 @@ def test_a_wrong_password_is_told_of_without_it(tls):
                 await sender(server_.port, tls[1], **login).send([item()])
             assert "hunter2" not in str(caught.value)
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_a_server_without_a_known_certificate_gets_no_mail(tls):
@@ -119,7 +115,7 @@ def test_a_server_without_a_known_certificate_gets_no_mail(tls):
                 await sender(server_.port, "").send([item()])
             assert not server_.inbox.mails
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_a_refusal_is_an_error_to_try_again(tls):
@@ -129,7 +125,7 @@ def test_a_refusal_is_an_error_to_try_again(tls):
             with pytest.raises(SendError, match="451 not now"):
                 await sender(server_.port, tls[1]).send([item()])
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_a_subject_is_one_line_whatever_a_rule_is_called(tls):
@@ -140,4 +136,4 @@ def test_a_subject_is_one_line_whatever_a_rule_is_called(tls):
             got = email.message_from_bytes(server_.inbox.mails[0][1].content)
             assert got["Bcc"] is None
 
-    run(body())
+    asyncio.run(body())

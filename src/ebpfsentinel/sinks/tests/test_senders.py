@@ -39,10 +39,6 @@ def sender(destination, *, smtp=None, otlp=None, **route):
     return sender_of(alerting.routes[0], alerting, ORIGIN)
 
 
-def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 30))
-
-
 def test_a_webhook_over_tls_is_checked_against_the_ca(tls):
     context, ca = tls
 
@@ -58,7 +54,7 @@ def test_a_webhook_over_tls_is_checked_against_the_ca(tls):
                 await sender("webhook", webhook_url=receiver.url).send(items(3))
             assert len(receiver.taken) == 2
 
-    run(body())
+    asyncio.run(body())
 
 
 @pytest.mark.parametrize(
@@ -80,7 +76,7 @@ def test_webhooks_in_every_format(form, look):
             assert look(json.loads(receiver.taken[0][2]))
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_files_are_rotated_compressed_and_only_so_many_kept(tmp_path):
@@ -92,7 +88,7 @@ def test_files_are_rotated_compressed_and_only_so_many_kept(tmp_path):
         for number in range(60):
             await made.send(items(number))
 
-    run(body())
+    asyncio.run(body())
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "alerts.json",
         "alerts.json.1.gz",
@@ -111,7 +107,7 @@ def test_files_are_rotated_compressed_and_only_so_many_kept(tmp_path):
 def test_a_file_that_cannot_be_written_is_an_error_to_try_again(tmp_path):
     made = sender("file", file={"path": str(tmp_path / "no" / "such")})
     with pytest.raises(OSError, match="No such file"):
-        run(made.send(items(1)))
+        asyncio.run(made.send(items(1)))
 
 
 class SyslogReceiver:
@@ -176,7 +172,7 @@ def test_syslog_over_tls_and_tcp(tls, secure, form):
                 assert f"number {number}".encode() in text
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_syslog_that_ends_the_connection_is_noticed_and_connected_to_again():
@@ -199,7 +195,7 @@ def test_syslog_that_ends_the_connection_is_noticed_and_connected_to_again():
                 await receiver.got.wait()
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_syslog_trusts_no_unknown_certificate(tls):
@@ -209,7 +205,7 @@ def test_syslog_trusts_no_unknown_certificate(tls):
             with pytest.raises(ssl.SSLError):
                 await made.send(items(1))
 
-    run(body())
+    asyncio.run(body())
 
 
 def test_splunk_gets_events_with_time_host_and_token():
@@ -230,7 +226,7 @@ def test_splunk_gets_events_with_time_host_and_token():
             assert (events[0]["index"], events[0]["host"]) == ("main", "host-1")
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 def answer(*statuses):
@@ -267,7 +263,7 @@ def test_bulk_creates_documents_by_alert_id_and_takes_what_is_there_for_arrived(
                 await made.send(items(1))
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 def records(request):
@@ -291,7 +287,7 @@ def test_otlp_over_http():
             assert json.loads(found[1].body.string_value)["message"] == "number 2"
             await made.aclose()
 
-    run(body())
+    asyncio.run(body())
 
 
 class Collector:
@@ -341,4 +337,4 @@ def test_otlp_over_grpc():
             await made.send(items(4))
         await made.aclose()
 
-    run(body())
+    asyncio.run(body())

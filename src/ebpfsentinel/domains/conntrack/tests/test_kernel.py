@@ -19,6 +19,7 @@ from ebpfsentinel.domains.conntrack.tests.packets import (
 from ebpfsentinel.domains.conntrack.tests.tracked import IN, all_of
 from ebpfsentinel.model.action import EndFlows, FlowTable, MapWrite
 from ebpfsentinel.model.flows import FlowFilter
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
 
@@ -195,16 +196,18 @@ def test_without_pickup_the_midst_of_a_connection_is_invalid(tracked):
 
 @FAMILIES
 def test_udp_is_unreplied_replied_and_then_a_stream(tracked, ends):
+    began = time.monotonic()
     tracked.come(ends.udp())
     assert tracked.state() == "unreplied"
     tracked.leave(ends.udp_back())
     assert tracked.state() == "replied"
-    began = time.monotonic()
-    while tracked.state() == "replied" and time.monotonic() - began < 5:
+
+    def goes_on():
         tracked.come(ends.udp())
-        time.sleep(0.1)
-    assert tracked.state() == "stream"
-    assert time.monotonic() - began >= 1.5
+        return tracked.state() == "stream"
+
+    until(goes_on)
+    assert time.monotonic() - began >= 1.9
 
 
 @FAMILIES
@@ -295,13 +298,10 @@ def test_nothing_is_dropped(tracked):
 
 
 def test_a_flow_lapses_in_the_kernel(tracked):
-    tracked.settings(timeouts={"udp": 1})
+    tracked.settings(timeouts={"udp": 2})
     tracked.come(FOUR.udp())
     assert len(tracked.flows()) == 1
-    deadline = time.monotonic() + 3
-    while tracked.flows() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert tracked.flows() == []
+    until(lambda: not tracked.flows())
     tracked.leave(FOUR.udp_back())
     assert tracked.flow()["src_ip"] == HERE, "the answer came too late: it begins a flow"
     status = tracked.poll()
@@ -309,14 +309,16 @@ def test_a_flow_lapses_in_the_kernel(tracked):
 
 
 def test_sweeping_takes_out_what_has_lapsed_without_a_packet_of_it(tracked):
-    tracked.settings(timeouts={"tcp_syn_sent": 1})
+    tracked.settings(timeouts={"tcp_syn_sent": 3})
     for port in range(1000, 1050):
         tracked.come(Ends(sport=port).tcp("S"))
     assert tracked.sources()[0x0A000002] == (50, 50)
-    deadline = time.monotonic() + 4
-    while tracked.poll()["active"] and time.monotonic() < deadline:
+
+    def swept():
         tracked.sweep()
-        time.sleep(0.1)
+        return not tracked.poll()["active"]
+
+    until(swept)
     assert tracked.poll()["expired"] == 50
     assert tracked.sources() == {}
 

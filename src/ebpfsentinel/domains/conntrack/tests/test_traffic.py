@@ -12,6 +12,7 @@ import time
 import pytest
 
 from tests.lab import AGENT, GUARDED, GUARDED6, SENDER, SENDER6, Lab, ip
+from tests.waiting import until
 
 ENDS = {4: (SENDER, GUARDED), 6: (SENDER6, GUARDED6)}
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -41,11 +42,11 @@ def connection(lab, family=4, port=7000):
     with lab.inside(lab.sender):
         client = socket.socket(FAMILY[family])
     with listener, client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect((ENDS[family][1], port))
         server, _ = listener.accept()
         with server:
-            server.settimeout(10)
+            server.settimeout(60)
             yield client, server
 
 
@@ -61,15 +62,14 @@ def listed(agent, *filters):
     return agent.cli("conntrack", "list", *filters)["connections"]
 
 
-def until(agent, *filters, seconds=5.0, **wanted):
+def flow_of(agent, *filters, **wanted):
     """The flow that the filters name, once it is as wanted."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def look():
         found = listed(agent, *filters)
-        if len(found) == 1 and all(found[0][name] == value for name, value in wanted.items()):
-            return found[0]
-        assert time.monotonic() < deadline, f"{wanted}: {found}"
-        time.sleep(0.05)
+        return len(found) == 1 and wanted.items() <= found[0].items() and found[0]
+
+    return until(look)
 
 
 @BOTH
@@ -77,14 +77,14 @@ def test_a_real_connection_is_followed_to_its_end(lab, family):
     agent = lab.agent(**sections())
     with connection(lab, family) as (client, server):
         talk(client, server, 3)
-        flow = until(agent, "--port", "7000", state="established")
+        flow = flow_of(agent, "--port", "7000", state="established")
         assert (flow["src_ip"], flow["dst_ip"]) == ENDS[family]
         assert flow["dst_port"] == 7000
         assert flow["src_port"] == client.getsockname()[1]
         assert flow["packets_fwd"] >= 4
         assert flow["packets_rev"] >= 4
-        assert abs(flow["start_ns"] - time.time_ns()) < 30e9
-    flow = until(agent, "--port", "7000", state="time_wait")
+        assert abs(flow["start_ns"] - time.time_ns()) < 60e9
+    flow = flow_of(agent, "--port", "7000", state="time_wait")
     assert flow["bytes_fwd"] >= flow["packets_fwd"] * 54 + 15
     assert agent.cli("conntrack", "status")["invalid"] == 0
 
@@ -102,7 +102,7 @@ def test_window_checks_find_nothing_wrong_with_a_real_transfer(lab, family):
         client.setblocking(True)
         client.shutdown(socket.SHUT_WR)
         assert server.recv(1) == b""
-    flow = until(agent, "--port", "7000", state="time_wait")
+    flow = flow_of(agent, "--port", "7000", state="time_wait")
     assert flow["bytes_fwd"] > 4_000_000
     assert agent.cli("conntrack", "status")["invalid"] == 0
 
@@ -112,17 +112,17 @@ def test_pings_are_flows_and_refused_datagrams_are_related(lab, family):
     agent = lab.agent(**sections())
     there = ENDS[family][1]
     assert lab.run(lab.sender, "ping", "-c", "3", "-i", "0.2", there).returncode == 0
-    flow = until(agent, "--protocol", "icmp" if family == 4 else "icmpv6", state="replied")
+    flow = flow_of(agent, "--protocol", "icmp" if family == 4 else "icmpv6", state="replied")
     assert (flow["packets_fwd"], flow["packets_rev"]) == (3, 3)
     with lab.inside(lab.sender):
         client = socket.socket(FAMILY[family], socket.SOCK_DGRAM)
     with client:
         client.connect((there, 4321))
         client.send(b"anybody?")
-        client.settimeout(5)
+        client.settimeout(60)
         with pytest.raises(ConnectionRefusedError):
             client.recv(1)
-    until(agent, "--dst-port", "4321", state="unreplied")
+    flow_of(agent, "--dst-port", "4321", state="unreplied")
     assert agent.cli("conntrack", "status")["related"] == 1
 
 
@@ -135,10 +135,10 @@ def test_fragments_of_a_real_datagram_belong_to_its_flow(lab, family):
         client = socket.socket(FAMILY[family], socket.SOCK_DGRAM)
     with server, client:
         server.bind((ENDS[family][1], 5555))
-        server.settimeout(10)
+        server.settimeout(60)
         client.sendto(bytes(6000), (ENDS[family][1], 5555))
         assert len(server.recv(8000)) == 6000
-    flow = until(agent, "--port", "5555", packets_fwd=5)
+    flow = flow_of(agent, "--port", "5555", packets_fwd=5)
     assert flow["bytes_fwd"] > 6000
     assert agent.cli("conntrack", "status")["fragments_lost"] == 0
 
@@ -148,7 +148,7 @@ def test_a_connection_from_before_the_agent_is_picked_up(lab):
         talk(client, server)
         agent = lab.agent(**sections())
         talk(client, server, 2)
-        flow = until(agent, "--port", "7000", state="established")
+        flow = flow_of(agent, "--port", "7000", state="established")
         assert flow["dst_port"] == 7000
 
 
@@ -160,7 +160,7 @@ def test_flows_ended_by_hand_are_gone_and_it_is_audited(lab):
         assert agent.cli("conntrack", "flush", "--dst-port", "7000") == {"flushed": 1}
         assert [flow["dst_port"] for flow in listed(agent)] == [7001]
         talk(client, server)
-        until(agent, "--port", "7000", state="established")
+        flow_of(agent, "--port", "7000", state="established")
         assert agent.cli("conntrack", "flush", "--all") == {"flushed": 2}
         assert listed(agent) == []
     trail = agent.cli("audit", "logs")["entries"]
@@ -188,18 +188,16 @@ def test_what_becomes_of_flows_is_told_while_somebody_listens(lab):
     )
     told = []
     try:
-        deadline = time.monotonic() + 60
-        while "new" not in told and time.monotonic() < deadline:
+        while "new" not in told:
             with connection(lab) as (client, server):
                 talk(client, server)
             told += drained(watch)
         told = told[told.index("new") :]  # before it: of a connection that was there already
         while "closed" not in told:
-            assert time.monotonic() < deadline, told
             told += drained(watch)
     finally:
         watch.terminate()
-        watch.wait(10)
+        watch.wait(60)
         watch.stdout.close()
     assert told.index("new") < told.index("established") < told.index("closed")
 
@@ -224,13 +222,13 @@ def test_kill_9_and_a_restart_keep_every_flow(lab):
     try:
         with connection(lab) as (client, server):
             talk(client, server)
-            before = until(agent, "--port", "7000", state="established")
+            before = flow_of(agent, "--port", "7000", state="established")
             agent.signal(signal.SIGKILL)
             agent.wait()
             agent.process.stdout.close()
             talk(client, server, 20)
             agent.start()
-            after = until(agent, "--port", "7000", state="established")
+            after = flow_of(agent, "--port", "7000", state="established")
             assert after["packets_fwd"] >= before["packets_fwd"] + 20, "counted with no agent there"
             assert abs(after["start_ns"] - before["start_ns"]) < 50_000_000
             assert agent.cli("conntrack", "status")["created"] == 1
@@ -248,10 +246,10 @@ def test_a_reload_changes_timeouts_size_and_whether_there_is_a_table(lab):
 
     with connection(lab) as (client, server):
         talk(client, server)
-        before = until(agent, "--port", "7000", state="established")
+        before = flow_of(agent, "--port", "7000", state="established")
         reloaded(max_entries=100_000, timeouts={"tcp_established": 60})
         talk(client, server)
-        after = until(agent, "--port", "7000", state="established")
+        after = flow_of(agent, "--port", "7000", state="established")
         assert after["start_ns"] == before["start_ns"]
         assert after["packets_fwd"] > before["packets_fwd"]
         assert 59e9 < after["expires_ns"] - after["last_seen_ns"] < 61e9
@@ -260,7 +258,7 @@ def test_a_reload_changes_timeouts_size_and_whether_there_is_a_table(lab):
         assert listed(agent) == []
         reloaded()
         talk(client, server)
-        until(agent, "--port", "7000", state="established")
+        flow_of(agent, "--port", "7000", state="established")
 
 
 def test_reloads_under_load_lose_no_flow(lab):
@@ -304,11 +302,11 @@ def test_a_server_restarted_under_load(lab):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until_load(agent, turn + 1)
+        until_load(agent)
         (server if turn == 0 else load).terminate()
-        load.wait(20)
+        load.wait(60)
         server.terminate()
-        server.wait(20)
+        server.wait(60)
         server.stdout.close()
     status = agent.cli("conntrack", "status")
     gone = status["expired"] + status["replaced"] + sum(status["evicted"].values())
@@ -316,15 +314,10 @@ def test_a_server_restarted_under_load(lab):
     assert max(flow["bytes_fwd"] for flow in listed(agent, "--port", "5201")) > 1_000_000
 
 
-def until_load(agent, connections):
+def until_load(agent):
     """Two flows a run: control and data; wait until data has flowed."""
-    deadline = time.monotonic() + 10
-    while True:
-        found = listed(agent, "--port", "5201", "--state", "established")
-        if found and max(flow["bytes_fwd"] for flow in found) > 1_000_000:
-            return
-        assert time.monotonic() < deadline, (connections, found)
-        time.sleep(0.05)
+    filters = ("--port", "5201", "--state", "established")
+    until(lambda: any(flow["bytes_fwd"] > 1_000_000 for flow in listed(agent, *filters)))
 
 
 @pytest.fixture
@@ -347,16 +340,16 @@ def behind(lab):
 def test_a_forwarded_packet_counts_once(lab, behind, guarded):
     agent = lab.agent(agent={"interfaces": guarded}, **sections())
     assert lab.run(lab.sender, "ping", "-c", "5", "-i", "0.2", "10.78.0.2").returncode == 0
-    flow = until(agent, "--address", "10.78.0.2", state="replied")
+    flow = flow_of(agent, "--address", "10.78.0.2", state="replied")
     assert (flow["src_ip"], flow["packets_fwd"], flow["packets_rev"]) == (SENDER, 5, 5)
     with lab.inside(behind):
         listener = socket.create_server(("10.78.0.2", 80))
     with lab.inside(lab.sender):
-        client = socket.create_connection(("10.78.0.2", 80), 10)
+        client = socket.create_connection(("10.78.0.2", 80), 60)
     server, _ = listener.accept()
     with listener, client, server:
         talk(client, server, 5)
-        flow = until(agent, "--port", "80", state="established")
+        flow = flow_of(agent, "--port", "80", state="established")
         assert flow["packets_fwd"] < 15
 
 
@@ -365,7 +358,7 @@ def test_what_goes_over_lo_counts_once(lab, family):
     agent = lab.agent(agent={"interfaces": ["guard0", "lo"]}, **sections())
     there = {4: "127.0.0.1", 6: "::1"}[family]
     assert lab.run(lab.guarded, "ping", "-c", "3", "-i", "0.2", there).returncode == 0
-    flow = until(agent, "--protocol", "icmp" if family == 4 else "icmpv6", state="replied")
+    flow = flow_of(agent, "--protocol", "icmp" if family == 4 else "icmpv6", state="replied")
     assert (flow["packets_fwd"], flow["packets_rev"]) == (3, 3)
 
 
@@ -373,7 +366,7 @@ def test_metrics_of_flows(lab):
     agent = lab.agent(**sections())
     with connection(lab) as (client, server):
         talk(client, server)
-        until(agent, "--port", "7000", state="established")
+        flow_of(agent, "--port", "7000", state="established")
         told = lab.run(lab.guarded, "curl", "-s", "http://127.0.0.1:9090/metrics").stdout
         values = dict(
             line.rsplit(" ", 1)

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from ebpfsentinel.domains.dns.tests.test_message import answer
-from tests.lab import GUARDED, SENDER, Lab, eventually
+from tests.lab import GUARDED, SENDER, Lab
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
 
@@ -31,8 +32,8 @@ def resolve(lab, address):
         client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         client.connect((SENDER, 53))
     with server, client:
-        server.settimeout(10)
-        client.settimeout(10)
+        server.settimeout(60)
+        client.settimeout(60)
 
         def serve():
             question, back = server.recvfrom(2048)
@@ -50,9 +51,9 @@ def resolve(lab, address):
 def test_an_alert_has_the_name_that_the_address_was_resolved_by(lab):
     agent = lab.agent(dns={"enabled": True}, firewall={"mode": "block", "rules": [RULE]})
     resolve(lab, SENDER)
-    eventually(lambda: agent.cli("dns", "status")["names"] == 1)
+    until(lambda: agent.cli("dns", "status")["names"] == 1)
     assert lab.arrivals(5353) == 0
-    (alert, *_) = eventually(lambda: agent.alerts("no-udp"))
+    (alert, *_) = until(lambda: agent.alerts("no-udp"))
     assert (alert["src_ip"], alert["dst_ip"]) == (SENDER, GUARDED)
     assert alert["context"]["src_name"] == NAME
     assert "dst_name" not in alert["context"]
@@ -65,7 +66,7 @@ def test_a_forged_answer_names_nothing(lab):
         server.bind((SENDER, 53))
     with server:
         server.sendto(answer((NAME, "A", SENDER, 300), name=NAME), (GUARDED, 40_000))
-    eventually(lambda: agent.cli("dns", "status")["unasked"] == 1)
+    until(lambda: agent.cli("dns", "status")["unasked"] == 1)
     assert lab.arrivals(5353) == 0
-    (alert, *_) = eventually(lambda: agent.alerts("no-udp"))
+    (alert, *_) = until(lambda: agent.alerts("no-udp"))
     assert "src_name" not in alert["context"]

@@ -61,7 +61,7 @@ class Side:
 
         def make():
             made = socket.socket(family, kind)
-            made.settimeout(5)
+            made.settimeout(60)
             made.bind((self.ipv4 if family == socket.AF_INET else self.ipv6, port))
             return made
 

@@ -47,7 +47,7 @@ class Monitor:
             side.call(_quiet, device)
         self.side.call(subprocess.run, ["ethtool", "-K", "tap0", "gro", "on"], check=True)
         self.tap = self.side.call(raw, "tap0")
-        self.tap.settimeout(5)
+        self.tap.settimeout(60)
 
     def links(self) -> dict[str, int]:
         """As the agent would see them."""

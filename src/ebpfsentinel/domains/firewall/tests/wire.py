@@ -18,7 +18,7 @@ class Wire:
     def __init__(self, network) -> None:
         self._sender = network.peer.call(raw, network.peer.device)
         self._tap = network.agent.call(raw, network.agent.device)
-        self._tap.settimeout(10)
+        self._tap.settimeout(60)
 
     def past(self, *frames: bytes) -> list[bool]:
         """For each frame: did it get past the program?"""

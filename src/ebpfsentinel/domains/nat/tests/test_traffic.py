@@ -190,7 +190,7 @@ class Conversation:
             self._sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._sink.bind((SERVER, 7001))
         with lab.inside(lab.client):
-            self.client = socket.create_connection((SERVER, 7000), timeout=5)
+            self.client = socket.create_connection((SERVER, 7000), timeout=60)
             self._source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._server, peer = self._listener.accept()
         self.seen = {peer[0]}

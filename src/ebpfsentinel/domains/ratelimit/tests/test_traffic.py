@@ -9,13 +9,13 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import pytest
 
 from ebpfsentinel.domains.ratelimit.tests.packets import TCP, frame
 from tests.flood import Flood
 from tests.lab import AGENT, GUARDED, GUARDED6, SENDER, SENDER6, Lab
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
@@ -62,7 +62,7 @@ def to_guard(lab, family=4, **fields):
 def ask(lab, path):
     """GET of the agent's API; faster than its command line."""
     with lab.inside(lab.guarded):
-        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
         connection.connect()
     with contextlib.closing(connection):
         connection.request("GET", f"/api/v1/ratelimit/{path}")
@@ -80,13 +80,6 @@ def send(lab, count):
     with sender:
         for _ in range(count):
             sender.sendto(b"x", (GUARDED, 5353))
-
-
-def until(wanted, seconds=20):
-    over = time.monotonic() + seconds
-    while not (found := wanted()):
-        assert time.monotonic() < over, "it never came"
-    return found
 
 
 @pytest.mark.parametrize("xdp_mode", ["native", "generic", "tc"])
@@ -128,7 +121,7 @@ def test_the_agents_metrics_have_the_limits(lab):
     agent(lab, RULE)
     lab.arrivals(5353, 12)
     with lab.inside(lab.guarded):
-        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
         connection.connect()
     with contextlib.closing(connection):
         connection.request("GET", "/metrics")
@@ -208,7 +201,7 @@ def greeted(lab, family=4, port=8080):
     with lab.inside(lab.sender):
         client = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
     with client:
-        client.settimeout(5)
+        client.settimeout(60)
         client.connect((OF[family][1], port))
         return client.recv(16) == b"hello"
 

@@ -60,12 +60,12 @@ def connected(lab, to, client="sender", port=5555):
         listener = socket.create_server((to, port), family=family)
     with lab.inside(home):
         near = socket.socket(family)
-    near.settimeout(10)
+    near.settimeout(60)
     with listener, near:
         near.connect((to, port))
         far, _ = listener.accept()
         with far:
-            far.settimeout(10)
+            far.settimeout(60)
             yield near, far
 
 
@@ -193,7 +193,7 @@ def test_datagrams_arrive_with_the_ttl_that_was_set(lab):
             sender = socket.socket(family, socket.SOCK_DGRAM)
         with receiver, sender:
             receiver.bind((to, 7777))
-            receiver.settimeout(5)
+            receiver.settimeout(60)
             receiver.setsockopt(level, get_ttl, 1)
             sender.setsockopt(level, set_ttl, 5)
             sender.sendto(b"here", (to, 7777))

@@ -45,7 +45,7 @@ def asks(host: str, port: int, processes: int, count: int, blocking: bool = True
                 client.setblocking(blocking)
                 with contextlib.suppress(BlockingIOError):
                     client.connect((host, port))
-                client.settimeout(20)
+                client.settimeout(60)
                 if not blocking:
                     wait_writable(client)
                 mine = client.getsockname()[1]

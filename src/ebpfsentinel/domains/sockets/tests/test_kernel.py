@@ -17,6 +17,7 @@ from ebpfsentinel.domains.sockets.settings import SocketsSettings
 from ebpfsentinel.kernel.load import LinuxKernel
 from ebpfsentinel.model.domain import Surroundings, Tools
 from ebpfsentinel.model.flows import Ends
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="loading programs needs root")
 
@@ -101,9 +102,7 @@ def test_a_process_is_known_by_what_it_runs(noted):
         "input()"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as child:
-        deadline = time.monotonic() + 20
-        while noted.count("connected") == before or child.pid not in pids(noted):
-            assert time.monotonic() < deadline
+        until(lambda: noted.count("connected") > before and child.pid in pids(noted))
         start_ns, facts = noted.owner(child.pid)
         assert start_ns // TICK_NS == start_ticks(child.pid)
         image = Path(f"/proc/{child.pid}/exe").stat()

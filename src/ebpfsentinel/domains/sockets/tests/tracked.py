@@ -53,7 +53,7 @@ class Crowd:
     def end(self) -> None:
         if self.process.poll() is None:
             with contextlib.suppress(BrokenPipeError):
-                self.process.communicate(timeout=20)
+                self.process.communicate(timeout=60)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe and not pipe.closed:
                 pipe.close()
