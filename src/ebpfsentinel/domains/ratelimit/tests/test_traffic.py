@@ -98,11 +98,11 @@ def test_what_is_over_the_limit_does_not_arrive(lab, xdp_mode, ipv6):
 
 def test_the_seeds_verbs_work_and_the_alert_names_rule_and_source(lab):
     running = agent(lab)
-    body = json.dumps({"id": "rl-global", "rate": 1, "burst": 5, "scope": "per_ip"})
+    body = json.dumps({"id": "rl-global", "rate": 1, "burst": 90, "scope": "per_ip"})
     assert running.cli("ratelimit", "add", "--json", body)["id"] == "rl-global"
     again = lab.run(lab.guarded, str(AGENT), "ratelimit", "add", "--json", body)
     assert (again.returncode, "rl-global" in again.stderr) == (1, True)
-    send(lab, 30)
+    send(lab, 120)
     until(lambda: limit(lab, "rl-global")["dropped"] >= 25)
     (alert,) = until(lambda: running.alerts("rl-global"))
     assert (alert["component"], alert["action"], alert["src_ip"]) == ("ratelimit", "drop", SENDER)
