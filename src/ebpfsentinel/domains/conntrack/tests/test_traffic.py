@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -93,13 +94,12 @@ def test_a_real_connection_is_followed_to_its_end(lab, family):
 def test_window_checks_find_nothing_wrong_with_a_real_transfer(lab, family):
     agent = lab.agent(**sections(window_checks=True))
     with connection(lab, family) as (client, server):
+        sending = threading.Thread(target=client.sendall, args=(bytes(4_000_000),))
+        sending.start()
         left = 4_000_000
-        client.setblocking(False)
         while left:
-            with contextlib.suppress(BlockingIOError):
-                client.send(bytes(min(left, 200_000)))
-            left -= len(server.recv(min(left, 1 << 20)))
-        client.setblocking(True)
+            left -= len(server.recv(1 << 20))
+        sending.join()
         client.shutdown(socket.SHUT_WR)
         assert server.recv(1) == b""
     flow = flow_of(agent, "--port", "7000", state="time_wait")
