@@ -113,7 +113,7 @@ static __always_inline bool ct_fits(const struct ct_segment *segment,
 				    const struct flow_window *sender,
 				    const struct flow_window *receiver)
 {
-	__u32 back = receiver->most > CT_ACK_WINDOW ? receiver->most : CT_ACK_WINDOW;
+	__u32 back = sender->most > CT_ACK_WINDOW ? sender->most : CT_ACK_WINDOW;
 
 	if (!(receiver->flags & CT_WINDOW_KNOWN))
 		return true;

@@ -456,6 +456,15 @@ class TestWindows:
         connected.come(FOUR.tcp("PA", b"x", seq=beyond, ack=5001, window=502))
         assert connected.poll()["invalid"] == 1
 
+    def test_an_acknowledgement_may_lie_a_window_of_its_sender_behind(self, connected):
+        connected.leave(FOUR.back("A", seq=5001, ack=1001, window=2000))
+        for seq in (1001, 200_001):  # all of the 256,000 bytes may be on their way
+            connected.come(FOUR.tcp("PA", b"x" * 1000, seq=seq, ack=5001, window=502))
+        connected.leave(FOUR.back("A", seq=5001, ack=2001, window=2000))
+        assert connected.poll()["invalid"] == 0
+        connected.leave(FOUR.back("A", seq=5001, ack=(201_001 - 256_001) % (1 << 32), window=2000))
+        assert connected.poll()["invalid"] == 1
+
     def test_a_reset_that_answers_a_syn_must_acknowledge_it(self, tracked):
         tracked.settings(window_checks=True)
         tracked.come(FOUR.tcp("S", seq=1000))
