@@ -199,7 +199,7 @@ def test_permissions_that_are_taken_away_are_told_and_stop_nothing(lab, tmp_path
         assert thread.is_alive()
     finally:
         over.set()
-        thread.join()
+        thread.join(60)
     assert told.get_nowait() == "ended well"
 
 
