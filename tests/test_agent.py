@@ -200,7 +200,7 @@ def test_a_time_to_live_is_over_in_the_kernel_when_the_agent_is_dead(lab: Any) -
         agent.wait()
         assert lab.arrivals(5353, 5) == 0
         until(lambda: lab.arrivals(5353, 1))
-        assert time.monotonic() - began > 5.9  # the kernel's clock is not this one
+        assert 5.9 < time.monotonic() - began < 26  # clocks differ, and machines
     finally:
         agent.end()
         agent.cli("detach", "--all")

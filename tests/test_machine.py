@@ -16,6 +16,7 @@ import pytest
 
 from ebpfsentinel import machine
 from ebpfsentinel.kernel.fake import FakeKernel
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,12 +144,6 @@ def dies(lab: Any) -> bool:
     return lab.arrivals(5353, 1) == 0
 
 
-def until(lab: Any, *, denied: bool) -> None:
-    """Send until that is what becomes of it; the test's own timeout ends it."""
-    while dies(lab) != denied:
-        pass
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")
 def test_packets_follow_what_a_dns_name_stands_for(lab: Any, tmp_path: Path) -> None:
     with lab.inside(lab.guarded):
@@ -164,9 +159,9 @@ def test_packets_follow_what_a_dns_name_stands_for(lab: Any, tmp_path: Path) -> 
         agent = lab.agent_within(
             ["unshare", "-m", "sh", "-c", mounted, str(resolver)], firewall=section
         )
-        until(lab, denied=True)
+        until(lambda: dies(lab))
         names.zone["bad.test.", "A"] = (5, ["192.0.2.1"])
-        until(lab, denied=False)
+        until(lambda: not dies(lab))
         agent.end()
     finally:
         names.close()
@@ -182,7 +177,7 @@ def test_packets_follow_the_file_of_a_group(lab: Any, tmp_path: Path) -> None:
     )
     assert not dies(lab)
     listed.write_text("192.0.2.1\n10.77.0.0/24\n")
-    until(lab, denied=True)
+    until(lambda: dies(lab))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="running the agent needs root")

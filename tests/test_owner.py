@@ -61,9 +61,14 @@ def locked_out(lab: Any) -> bool:
 
 
 def gets_in(lab: Any, began: float) -> None:
-    """A new connection is accepted again, not before a change of ``began`` is undone."""
+    """A new connection is accepted again."""
     until(lambda: not locked_out(lab))
-    assert time.monotonic() - began > SECONDS - 0.1  # the kernel's clock is not this one
+    undone_in_time(began)
+
+
+def undone_in_time(began: float) -> None:
+    """Not before a change of ``began`` was to be confirmed, and soon after."""
+    assert SECONDS - 0.1 < time.monotonic() - began < SECONDS + 20  # clocks differ, and machines
 
 
 def undone(agent: Any) -> None:
@@ -160,7 +165,8 @@ def test_a_killed_agent_undoes_too(lab: Any) -> None:
         assert locked_out(lab), "what was pinned must still drop"
         # No agent is there to answer: that the kernel lets a packet in shows in the refusal.
         with pytest.raises(ConnectionRefusedError):
-            gets_in(lab, began)
+            until(lambda: not locked_out(lab))
+        undone_in_time(began)
         agent.end()
         agent.start()
         assert not locked_out(lab)

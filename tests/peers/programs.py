@@ -45,7 +45,7 @@ def running(command: list[str], *, until: str, within_s: float, cwd: Path) -> It
             program.wait(60)
         except subprocess.TimeoutExpired:
             program.kill()
-            program.wait(60)
+            program.wait()
         reader.join()
         program.stdout.close()
 

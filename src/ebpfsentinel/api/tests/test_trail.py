@@ -56,7 +56,7 @@ def test_logins_that_fail_are_told_once_a_minute_with_their_count(serve):
         assert answer.status_code == 401
     assert len(entries(made, "login_failed")) == 1
     made.loop.time = lambda: time.monotonic() + trail.WINDOW_S  # what waited for it is due
-    until(lambda: made.call(entries, made, "login_failed")[1:])
+    until(lambda: made.call(entries, made, "login_failed")[1:])  # asking wakes the loop
     (first, second) = entries(made, "login_failed")
     assert first[1] == second[1] == "refused"
     assert "wrong-" not in first[2]
